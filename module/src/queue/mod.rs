@@ -1,0 +1,22 @@
+//! The rules of BullMQ's data, as pure code over a [`store::Store`].
+//!
+//! Knows keys, fields, scores, events and the order of writes as BullMQ's scripts make them. Never names Redis'
+//! module API or a policy: the store is a trait, so every rule runs on the host in a unit test.
+
+pub mod add;
+pub mod check;
+pub mod dedup;
+pub mod error;
+pub mod fields;
+pub mod job;
+pub mod keys;
+pub mod number;
+pub mod opts;
+pub mod parent;
+pub mod remove;
+pub mod stats;
+pub mod store;
+pub mod trim;
+
+#[cfg(test)]
+pub mod fake;

@@ -1,0 +1,39 @@
+//! Text that leaves the module: error lines, log lines, names shown to people.
+//!
+//! Redis' error replies and the crate's log calls break on bytes outside printable ASCII, so everything is escaped
+//! here before it goes out.
+
+use std::fmt::Write;
+
+/// Printable ASCII: other bytes become `\xNN`, line breaks and tabs their usual escapes.
+pub fn printable(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            0x20..=0x7e => out.push(byte as char),
+            _ => {
+                let _ = write!(out, "\\x{byte:02x}");
+            }
+        }
+    }
+    out
+}
+
+/// [`printable`], cut at `max` bytes of input with `...` behind.
+pub fn short(bytes: &[u8], max: usize) -> String {
+    if bytes.len() <= max { printable(bytes) } else { printable(&bytes[..max]) + "..." }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_printable_ascii_comes_out() {
+        assert_eq!(printable("a\0一%s\r\n".as_bytes()), "a\\x00\\xe4\\xb8\\x80%s\\r\\n");
+        assert_eq!(short(b"abcdef", 3), "abc...");
+    }
+}
