@@ -6,6 +6,7 @@
 pub mod add;
 pub mod check;
 pub mod dedup;
+pub mod displace;
 pub mod error;
 pub mod fields;
 pub mod job;

@@ -1,0 +1,95 @@
+//! Asking the policies: facts in, one decision out.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::keeper;
+use crate::policy::registry::{Decision, Incident, Registry};
+use crate::policy::{Job, Node, Queue, Source};
+use crate::queue::job::{NewJob, QueueKeys};
+use crate::queue::keys::QueueName;
+use crate::queue::stats::Counts;
+use crate::redis::Context;
+use crate::redis::context::now_ms;
+use crate::redis::log::{Level, log};
+use crate::redis::store::LiveStore;
+
+static POLICIES: Mutex<Registry> = Mutex::new(Registry::new());
+
+/// Never held across a call to the server.
+pub fn policies() -> MutexGuard<'static, Registry> {
+    POLICIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The job that asks, in the words of the policy world.
+pub struct Facts<'a> {
+    queue: &'a QueueName,
+    keys: &'a QueueKeys,
+    job: &'a NewJob<'a>,
+}
+
+impl<'a> Facts<'a> {
+    pub fn of(queue: &'a QueueName, keys: &'a QueueKeys, job: &'a NewJob<'_>) -> Self {
+        Self { queue, keys, job }
+    }
+}
+
+/// Walks the policies. Reads the keyspace only where one of them covers the queue.
+pub fn judge(context: Context, facts: &Facts<'_>) -> Decision {
+    let name = facts.queue.display();
+    if !policies().covers(&name) {
+        return Decision::Admit;
+    }
+    let counts = Counts::read(&LiveStore(context), facts.keys);
+    let queue = queue_facts(name.into_owned(), counts, 0);
+    let options = &facts.job.options;
+    let job = Job {
+        name: String::from_utf8_lossy(facts.job.name).into_owned(),
+        bytes: facts.job.data.len() as u64,
+        delay_ms: options.delay as u64,
+        priority: options.priority,
+        attempts: options.attempts,
+        child: options.parent.is_some(),
+        scheduled: options.scheduler.is_some(),
+        source: Source::Command,
+    };
+    let mut incidents = Vec::new();
+    let decision = policies().decide(node(), &queue, &job, &mut incidents);
+    incidents.iter().for_each(report);
+    decision
+}
+
+fn queue_facts(name: String, counts: Counts, oldest_waiting_ms: u64) -> Queue {
+    Queue {
+        name,
+        waiting: counts.waiting + counts.paused,
+        active: counts.active,
+        delayed: counts.delayed,
+        prioritized: counts.prioritized,
+        waiting_children: counts.waiting_children,
+        completed: counts.completed,
+        failed: counts.failed,
+        paused: counts.is_paused,
+        oldest_waiting_ms,
+    }
+}
+
+fn node() -> Node {
+    let (used_memory, max_memory) = keeper::node::memory();
+    let queues = u32::try_from(keeper::queues::snapshot().known).unwrap_or(u32::MAX);
+    Node { now_ms: now_ms(), used_memory, max_memory, queues }
+}
+
+/// Faults are logged once a second at most; a suspension always.
+const QUIET_MS: u64 = 1000;
+
+fn report(incident: &Incident) {
+    static LAST_MS: AtomicU64 = AtomicU64::new(0);
+    let now = now_ms();
+    let Incident { policy, text, suspended } = incident;
+    if *suspended {
+        log(Level::Warning, &format!("bull: policy {policy} is suspended after repeated failures, the last: {text}"));
+    } else if now.saturating_sub(LAST_MS.swap(now, Ordering::Relaxed)) >= QUIET_MS {
+        log(Level::Warning, &format!("bull: policy {policy} failed: it {text}"));
+    }
+}

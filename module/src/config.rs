@@ -1,0 +1,59 @@
+//! `CONFIG bull.*`: the table of settings and what they are now.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::policy::engine::Limits;
+use crate::queue::job::DataCheck;
+use crate::redis::config::{Place, Setting};
+
+static SLICE_US: AtomicI64 = AtomicI64::new(500);
+static VALIDATE_DATA: AtomicBool = AtomicBool::new(true);
+static POLICY_FUEL: AtomicI64 = AtomicI64::new(100_000);
+static POLICY_MEMORY: AtomicI64 = AtomicI64::new(1024 * 1024);
+static POLICY_MAX_BYTES: AtomicI64 = AtomicI64::new(512 * 1024);
+
+/// The settings, as README and tests list them.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        name: "slice-us",
+        place: Place::Number { value: &SLICE_US, default: 500, min: 50, max: 10_000, memory: false },
+        summary: "Longest piece of background or trim work on the main thread, microseconds.",
+    },
+    Setting {
+        name: "validate-data",
+        place: Place::Switch { value: &VALIDATE_DATA, default: true },
+        summary: "Refuse job data that is not one valid JSON text.",
+    },
+    Setting {
+        name: "policy-fuel",
+        place: Place::Number { value: &POLICY_FUEL, default: 100_000, min: 1_000, max: 10_000_000, memory: false },
+        summary: "Fuel of one decision; describe, configure and start-up get 100 times as much. Applies at the next LOAD.",
+    },
+    Setting {
+        name: "policy-memory",
+        place: Place::Number { value: &POLICY_MEMORY, default: 1 << 20, min: 1 << 16, max: 16 << 20, memory: true },
+        summary: "Linear memory of a policy, bytes. Applies at the next LOAD.",
+    },
+    Setting {
+        name: "policy-max-bytes",
+        place: Place::Number { value: &POLICY_MAX_BYTES, default: 512 << 10, min: 1 << 10, max: 4 << 20, memory: true },
+        summary: "Largest component that LOAD accepts, bytes.",
+    },
+];
+
+pub fn slice() -> Duration {
+    Duration::from_micros(SLICE_US.load(Ordering::Relaxed) as u64)
+}
+
+pub fn data_check() -> DataCheck {
+    if VALIDATE_DATA.load(Ordering::Relaxed) { DataCheck::Json } else { DataCheck::Off }
+}
+
+pub fn policy_limits() -> Limits {
+    Limits {
+        fuel: POLICY_FUEL.load(Ordering::Relaxed) as u64,
+        memory: POLICY_MEMORY.load(Ordering::Relaxed) as usize,
+        wasm_bytes: POLICY_MAX_BYTES.load(Ordering::Relaxed) as usize,
+    }
+}

@@ -1,0 +1,32 @@
+//! The work of the one timer: finding queues, trimming in slices, sampling the server's memory.
+//!
+//! Writes only where this node is a primary and no client is paused; otherwise the work waits.
+
+pub mod node;
+pub mod queues;
+pub mod trims;
+
+use crate::redis::Context;
+use crate::redis::events::Change;
+
+/// Period of the timer where nothing waits, milliseconds.
+const IDLE_MS: u64 = 100;
+/// Where work waits: the event loop serves clients in between.
+const BUSY_MS: u64 = 1;
+
+/// One turn. Answers when the next one should come.
+pub fn tick(context: Context) -> u64 {
+    node::sample(context);
+    let scanning = queues::scan_slice(context);
+    let trimming = trims::slice(context);
+    if scanning || trimming { BUSY_MS } else { IDLE_MS }
+}
+
+/// A key that ends with `:meta` was written or went.
+pub fn on_key(context: Context, key: &[u8], gone: bool) {
+    queues::on_key(context, key, gone);
+}
+
+pub fn on_change(change: Change) {
+    queues::on_change(change);
+}

@@ -1,0 +1,79 @@
+//! Counters of this node and their INFO sections. Reads no key.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::redis::info::Section;
+use crate::redis::log::{Level, log};
+use crate::{commands, entry, keeper};
+
+/// A number that only grows.
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub static ADDED: Counter = Counter::new();
+pub static REFUSED: Counter = Counter::new();
+pub static TRIMMED_JOBS: Counter = Counter::new();
+pub static TRIMMED_BYTES: Counter = Counter::new();
+pub static SLICES: Counter = Counter::new();
+/// Errors after the first write of an operation: none is known to be possible.
+pub static LATE_ERRORS: Counter = Counter::new();
+static LONGEST_SLICE_US: AtomicU64 = AtomicU64::new(0);
+
+pub fn slice_took(micros: u64) {
+    SLICES.add(1);
+    LONGEST_SLICE_US.fetch_max(micros, Ordering::Relaxed);
+}
+
+/// Counts and logs an error that came after the first write.
+pub fn late_error(place: &str, text: &str) {
+    LATE_ERRORS.add(1);
+    log(Level::Warning, &format!("bull: error after the first write of {place}: {text}"));
+}
+
+/// The sections of `INFO bull`.
+pub fn info() -> Vec<Section> {
+    let queues = keeper::queues::snapshot();
+    let (policies, faults, suspended) = commands::policy::summary();
+    vec![
+        Section {
+            name: "jobs",
+            fields: vec![
+                ("jobs_added", ADDED.get()),
+                ("jobs_refused_by_policy", REFUSED.get()),
+                ("jobs_trimmed", TRIMMED_JOBS.get()),
+                ("bytes_trimmed", TRIMMED_BYTES.get()),
+            ],
+        },
+        Section {
+            name: "keeper",
+            fields: vec![
+                ("queues", queues.known),
+                ("queue_scan_running", u64::from(queues.scanning)),
+                ("trims_running", keeper::trims::running()),
+                ("slices", SLICES.get()),
+                ("longest_slice_us", LONGEST_SLICE_US.load(Ordering::Relaxed)),
+            ],
+        },
+        Section {
+            name: "policies",
+            fields: vec![("policies", policies), ("policy_faults", faults), ("policies_suspended", suspended)],
+        },
+        Section {
+            name: "errors",
+            fields: vec![("panics", entry::panics()), ("errors_after_first_write", LATE_ERRORS.get())],
+        },
+    ]
+}

@@ -1,0 +1,20 @@
+//! Policies: WebAssembly components that decide whether a job enters.
+//!
+//! *engine* (one, its settings) → *compiled* policy (checked code) → *instance* (running, warm). The registry keeps one
+//! instance a policy and swaps it whole. Knows neither Redis nor keys: facts come in, verdicts go out.
+
+pub mod compiled;
+pub mod engine;
+pub mod faults;
+pub mod instance;
+pub mod registry;
+pub mod screen;
+pub mod times;
+
+/// The world of wit/1.0.0.
+pub mod bindings {
+    #![allow(clippy::all, reason = "generated from wit/1.0.0")]
+    wasmtime::component::bindgen!({ path: "../wit/1.0.0", world: "guard" });
+}
+
+pub use bindings::bull::policy::types::{Job, Node, Queue, Source, Verdict};

@@ -1,0 +1,272 @@
+//! Adding a job: what addStandardJob-9, addPrioritizedJob-9 and addDelayedJob-6 of BullMQ 6.7 leave behind.
+//!
+//! Two steps, since nothing rolls back: [`Plan::check`] reads and refuses, [`Plan::write`] writes. A policy decides
+//! between the two.
+
+use super::check::{DEFAULT_MAX_EVENTS, Meta, counter, expect};
+use super::dedup::{Entry, Window};
+use super::error::{QueueError, Result};
+use super::fields::{Known, Word};
+use super::job::{NewJob, QueueKeys, Route};
+use super::keys::{QueueName, sub_key};
+use super::number::{Style, call_argument, json};
+use super::parent::Parent;
+use super::store::{End, Kind, Store};
+use crate::text::short;
+
+/// What became of an add.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Added {
+    Stored(Vec<u8>),
+    /// A job with this custom id exists; nothing but its event and a new parent link was written.
+    Duplicate(Vec<u8>),
+    /// Deduplicated: this job stands for it.
+    Swallowed(Vec<u8>),
+}
+
+impl Added {
+    pub fn id(&self) -> &[u8] {
+        match self {
+            Self::Stored(id) | Self::Duplicate(id) | Self::Swallowed(id) => id,
+        }
+    }
+}
+
+/// An add that passed its checks.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    queue: &'a QueueName,
+    keys: &'a QueueKeys,
+    style: Style,
+    meta: Meta,
+}
+
+impl<'a> Plan<'a> {
+    /// Checks everything that could fail in the middle of the writes.
+    pub fn check(store: &impl Store, queue: &'a QueueName, keys: &'a QueueKeys, job: &NewJob<'_>, style: Style) -> Result<Self> {
+        if let Some(parent) = &job.options.parent
+            && store.kind(&parent.key()) == Kind::None
+        {
+            return Err(QueueError::MissingParent(short(&parent.key(), 128)));
+        }
+        let next_id = counter(store, &keys.id)? + 1;
+        let meta = Meta::read(store, keys)?;
+        expect(store, &keys.events, Kind::Stream)?;
+        expect(store, &keys.marker, Kind::ZSet)?;
+        expect(store, &keys.wait, Kind::List)?;
+        expect(store, &keys.active, Kind::List)?;
+        expect(store, &keys.delayed, Kind::ZSet)?;
+        expect(store, &keys.prioritized, Kind::ZSet)?;
+        if job.route() == Route::Prioritized {
+            counter(store, &keys.pc)?;
+        }
+        let id = match &job.options.id {
+            Some(id) => id.clone(),
+            None => json(next_id as f64),
+        };
+        let hash = queue.key(&id);
+        let exists = expect(store, &hash, Kind::Hash)?;
+        if let Some(rule) = &job.options.deduplication {
+            Window::new(queue, rule).check(store, keys)?;
+        }
+        if let Some(parent) = &job.options.parent {
+            expect(store, &keys.completed, Kind::ZSet)?;
+            Parent::from_fields(parent.key(), parent.json().as_bytes()).check(store)?;
+            if exists && job.options.id.is_some() {
+                let old = store.hget(&hash, Known::ParentKey.into());
+                if old.is_some_and(|old| old != parent.key() && store.kind(&old) != Kind::None) {
+                    return Err(QueueError::OtherParent(short(id.as_bytes(), 64)));
+                }
+            }
+        }
+        Ok(Self { queue, keys, style, meta })
+    }
+
+    /// Keys that a write may touch, for a check of the caller's rights.
+    pub fn touched(queue: &QueueName, keys: &QueueKeys, job: &NewJob<'_>) -> Vec<Vec<u8>> {
+        let mut touched: Vec<Vec<u8>> =
+            [&keys.meta, &keys.id, &keys.events, &keys.marker].into_iter().cloned().collect();
+        match job.route() {
+            Route::Standard => touched.push(keys.wait.clone()),
+            Route::Prioritized => touched.extend([keys.prioritized.clone(), keys.pc.clone()]),
+            Route::Delayed => touched.push(keys.delayed.clone()),
+        }
+        // The counter's next id is digits: any of them stands for all.
+        touched.push(queue.key(job.options.id.as_deref().unwrap_or("1")));
+        if let Some(rule) = &job.options.deduplication {
+            touched.extend(Window::new(queue, rule).keys().map(<[u8]>::to_vec));
+        }
+        if let Some(parent) = &job.options.parent {
+            let parent = Parent::from_fields(parent.key(), parent.json().as_bytes());
+            touched.extend([parent.dependencies(), parent.key]);
+        }
+        touched
+    }
+
+    /// Writes in the order of the scripts.
+    pub fn write(self, store: &mut impl Store, job: &NewJob<'_>) -> Result<Added> {
+        let (keys, cap) = (self.keys, self.meta.cap());
+        let number = store.incr(&keys.id)?;
+        if self.meta.max_events.is_none() {
+            debug_assert_eq!(cap, DEFAULT_MAX_EVENTS);
+            store.hset(&keys.meta, &[(Known::MaxLenEvents.into(), Known::DefaultMaxEvents.into())])?;
+        }
+        let (id, hash) = match &job.options.id {
+            Some(id) => {
+                let hash = self.queue.key(id);
+                if store.kind(&hash) != Kind::None {
+                    return self.duplicate(store, job, id.as_bytes(), &hash);
+                }
+                (id.clone().into_bytes(), hash)
+            }
+            None => {
+                let id = json(number as f64).into_bytes();
+                let hash = self.queue.key(&id);
+                (id, hash)
+            }
+        };
+        let opts = job.options.text()?;
+        if let Some(rule) = &job.options.deduplication {
+            let entry = Entry { queue: self.queue, keys, job, id: &id, opts: &opts, cap, style: self.style };
+            if let Some(owner) = Window::new(self.queue, rule).pass(store, &entry)? {
+                return Ok(Added::Swallowed(owner));
+            }
+        }
+        self.store_job(store, job, &id, &hash, &opts)?;
+        self.enqueue(store, job, &id)?;
+        if let Some(parent) = &job.options.parent {
+            store.sadd(&sub_key(&parent.key(), ":dependencies"), &hash)?;
+        }
+        Ok(Added::Stored(id))
+    }
+
+    fn store_job(&self, store: &mut impl Store, job: &NewJob<'_>, id: &[u8], hash: &[u8], opts: &str) -> Result<()> {
+        let options = &job.options;
+        let timestamp = call_argument(job.timestamp(), self.style);
+        let delay = call_argument(options.delay, self.style);
+        let priority = options.priority.to_string();
+        let link = options.parent.as_ref().map(|parent| (parent.key(), parent.json()));
+        let mut fields: Vec<(Word, Word)> = Vec::with_capacity(10);
+        fields.extend([
+            (Known::Name.into(), job.name.into()),
+            (Known::Data.into(), job.data.into()),
+            (Known::Opts.into(), opts.into()),
+            (Known::Timestamp.into(), timestamp.as_str().into()),
+            (Known::Delay.into(), zero_or(&delay)),
+            (Known::Priority.into(), zero_or(&priority)),
+        ]);
+        if let Some((key, json)) = &link {
+            fields.push((Known::ParentKey.into(), key.into()));
+            fields.push((Known::Parent.into(), json.as_str().into()));
+        }
+        if let Some(scheduler) = &options.scheduler {
+            fields.push((Known::Rjk.into(), scheduler.as_str().into()));
+        }
+        if let Some(rule) = &options.deduplication {
+            fields.push((Known::Deid.into(), rule.id.as_str().into()));
+        }
+        store.hset(hash, &fields)?;
+        store.xadd(&self.keys.events, None, &[
+            (Known::Event.into(), Known::Added.into()),
+            (Known::JobId.into(), id.into()),
+            (Known::Name.into(), job.name.into()),
+        ])?;
+        Ok(())
+    }
+
+    fn enqueue(&self, store: &mut impl Store, job: &NewJob<'_>, id: &[u8]) -> Result<()> {
+        let (keys, options, cap) = (self.keys, &job.options, self.meta.cap());
+        match job.route() {
+            Route::Delayed => {
+                return enqueue_delayed(store, keys, id, job.timestamp(), options.delay, cap, self.style);
+            }
+            Route::Prioritized => {
+                let turn = store.incr(&keys.pc)?;
+                store.zadd(&keys.prioritized, priority_score(options.priority, turn), id)?;
+            }
+            Route::Standard => {
+                let end = if options.lifo { End::Right } else { End::Left };
+                store.push(&keys.wait, end, id)?;
+            }
+        }
+        marker_if_free(store, &keys.marker, self.meta.hold)?;
+        xadd_capped(store, &keys.events, cap, &[
+            (Known::Event.into(), Known::Waiting.into()),
+            (Known::JobId.into(), id.into()),
+        ])
+    }
+
+    /// handleDuplicatedJob and updateExistingJobsParent; the -7 case was refused by the checks.
+    fn duplicate(&self, store: &mut impl Store, job: &NewJob<'_>, id: &[u8], hash: &[u8]) -> Result<Added> {
+        if let Some(link) = &job.options.parent {
+            let parent = Parent::from_fields(link.key(), link.json().as_bytes());
+            if store.zscore(&self.keys.completed, id).is_some() {
+                let value = store.hget(hash, Known::ReturnValue.into()).unwrap_or_default();
+                store.hset(&sub_key(&parent.key, ":processed"), &[(hash.into(), Word::Bytes(&value))])?;
+                parent.release_if_free(store, job.timestamp())?;
+            } else {
+                store.sadd(&parent.dependencies(), hash)?;
+            }
+            store.hset(hash, &[
+                (Known::ParentKey.into(), Word::Bytes(&parent.key)),
+                (Known::Parent.into(), link.json().as_str().into()),
+            ])?;
+        }
+        xadd_capped(store, &self.keys.events, self.meta.cap(), &[
+            (Known::Event.into(), Known::Duplicated.into()),
+            (Known::JobId.into(), id.into()),
+        ])?;
+        Ok(Added::Duplicate(id.to_vec()))
+    }
+}
+
+fn zero_or(text: &str) -> Word<'_> {
+    if text == "0" { Known::Zero.into() } else { text.into() }
+}
+
+/// getPriorityScore: FIFO inside a priority by the queue's counter.
+pub fn priority_score(priority: u32, turn: i64) -> f64 {
+    f64::from(priority) * 4_294_967_296.0 + (turn % 4_294_967_296) as f64
+}
+
+/// addDelayedJob: score, event and the delay marker, which pause never suppresses.
+pub fn enqueue_delayed(
+    store: &mut impl Store, keys: &QueueKeys, id: &[u8], timestamp: f64, delay: f64, cap: u64, style: Style,
+) -> Result<()> {
+    let due = if delay > 0.0 { timestamp + delay } else { timestamp };
+    let (min, max) = (due * 4096.0, (due + 1.0) * 4096.0 - 1.0);
+    let score = match store.zmax_score(&keys.delayed, min, max) {
+        None => min,
+        Some(highest) if highest >= max => max,
+        Some(highest) => highest + 1.0,
+    };
+    store.zadd(&keys.delayed, score, id)?;
+    let due = call_argument(due, style);
+    xadd_capped(store, &keys.events, cap, &[
+        (Known::Event.into(), Known::Delayed.into()),
+        (Known::JobId.into(), id.into()),
+        (Known::Delay.into(), due.as_str().into()),
+    ])?;
+    delayed_marker(store, &keys.delayed, &keys.marker)
+}
+
+/// addDelayMarkerIfNeeded: the marker "1" carries the time of the first delayed job.
+pub fn delayed_marker(store: &mut impl Store, delayed: &[u8], marker: &[u8]) -> Result<()> {
+    if let Some(first) = store.zfirst_score(delayed) {
+        store.zadd(marker, first / 4096.0, b"1")?;
+    }
+    Ok(())
+}
+
+/// addBaseMarkerIfNeeded. A marker that is there already needs no effect.
+pub fn marker_if_free(store: &mut impl Store, marker: &[u8], hold: bool) -> Result<()> {
+    if !hold && store.zscore(marker, b"0") != Some(0.0) {
+        store.zadd(marker, 0.0, b"0")?;
+    }
+    Ok(())
+}
+
+/// XADD with the queue's cap, `MAXLEN ~ cap`.
+pub fn xadd_capped(store: &mut impl Store, events: &[u8], cap: u64, fields: &[(Word, Word)]) -> Result<()> {
+    Ok(store.xadd(events, Some(cap), fields)?)
+}

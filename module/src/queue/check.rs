@@ -1,0 +1,84 @@
+//! Checks of the keyspace before the first write: types of keys, the counter, the caps in `meta`.
+
+use super::error::{QueueError, Result};
+use super::fields::Known;
+use super::job::QueueKeys;
+use super::store::{Kind, Store};
+use crate::text::short;
+
+/// Refuses a key that holds another type than `expected`; a missing key is fine.
+pub fn expect(store: &impl Store, key: &[u8], expected: Kind) -> Result<bool> {
+    match store.kind(key) {
+        Kind::None => Ok(false),
+        found if found == expected => Ok(true),
+        found => Err(QueueError::WrongType {
+            key: short(key, 128),
+            found: found.name(),
+            expected: expected.name(),
+        }),
+    }
+}
+
+/// What `meta` says about writes, checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Meta {
+    /// `opts.maxLenEvents`; None where it is not set yet.
+    pub max_events: Option<u64>,
+    /// A new job must not wake a worker: paused, or as many active as the global concurrency allows.
+    pub hold: bool,
+}
+
+/// BullMQ's cap where nobody set one (getOrSetMaxEvents).
+pub const DEFAULT_MAX_EVENTS: u64 = 10_000;
+
+impl Meta {
+    pub fn read(store: &impl Store, keys: &QueueKeys) -> Result<Self> {
+        Self::read_at(store, &keys.meta, &keys.active)
+    }
+
+    /// isQueuePausedOrMaxed and getOrSetMaxEvents, without the write.
+    pub fn read_at(store: &impl Store, meta: &[u8], active: &[u8]) -> Result<Self> {
+        if !expect(store, meta, Kind::Hash)? {
+            return Ok(Self { max_events: None, hold: false });
+        }
+        let max_events = match store.hget(meta, Known::MaxLenEvents.into()) {
+            None => None,
+            Some(text) => Some(whole(&text).ok_or_else(|| {
+                QueueError::bad(format!("opts.maxLenEvents of '{}' is not a whole number", short(meta, 128)))
+            })?),
+        };
+        let hold = if store.hget(meta, Known::Paused.into()).is_some() {
+            true
+        } else if let Some(limit) = store.hget(meta, Known::Concurrency.into()) {
+            expect(store, active, Kind::List)?;
+            let limit = std::str::from_utf8(&limit).ok().and_then(|text| text.trim().parse::<f64>().ok()).ok_or_else(|| {
+                QueueError::bad(format!("concurrency of '{}' is not a number", short(meta, 128)))
+            })?;
+            store.len(active) as f64 >= limit
+        } else {
+            false
+        };
+        Ok(Self { max_events, hold })
+    }
+
+    pub fn cap(&self) -> u64 {
+        self.max_events.unwrap_or(DEFAULT_MAX_EVENTS)
+    }
+}
+
+/// The value a counter such as `id` has now, with room for one more; 0 where it does not exist.
+pub fn counter(store: &impl Store, key: &[u8]) -> Result<i64> {
+    if !expect(store, key, Kind::String)? {
+        return Ok(0);
+    }
+    let text = store.get(key)?.unwrap_or_default();
+    std::str::from_utf8(&text)
+        .ok()
+        .and_then(|text| text.parse::<i64>().ok())
+        .filter(|&value| value < i64::MAX)
+        .ok_or_else(|| QueueError::bad(format!("counter '{}' is not a whole number that can grow", short(key, 128))))
+}
+
+fn whole(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}

@@ -1,0 +1,230 @@
+//! A keyspace in memory, for the unit tests of the rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::fields::Word;
+use super::store::{End, Expiry, Kind, Store, StoreError, StoreResult, Ttl};
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Text(Vec<u8>, Option<u64>),
+    Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    List(Vec<Vec<u8>>),
+    Set(BTreeSet<Vec<u8>>),
+    ZSet(BTreeMap<Vec<u8>, f64>),
+    Stream(Vec<Vec<(Vec<u8>, Vec<u8>)>>),
+}
+
+/// Keys to values. Empty collections vanish, as in Redis.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fake(pub BTreeMap<Vec<u8>, Value>);
+
+macro_rules! slot {
+    ($self:ident, $key:expr, $kind:ident, $empty:expr) => {
+        match $self.0.entry($key.to_vec()).or_insert_with(|| Value::$kind($empty)) {
+            Value::$kind(inner) => inner,
+            _ => return Err(StoreError("WRONGTYPE".into())),
+        }
+    };
+}
+
+impl Fake {
+    fn sorted(&self, key: &[u8]) -> Vec<(f64, Vec<u8>)> {
+        let Some(Value::ZSet(set)) = self.0.get(key) else { return Vec::new() };
+        let mut all: Vec<_> = set.iter().map(|(member, score)| (*score, member.clone())).collect();
+        all.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        all
+    }
+
+    fn prune(&mut self) {
+        self.0.retain(|_, value| match value {
+            Value::List(list) => !list.is_empty(),
+            Value::Set(set) => !set.is_empty(),
+            Value::ZSet(set) => !set.is_empty(),
+            Value::Hash(hash) => !hash.is_empty(),
+            _ => true,
+        });
+    }
+
+    /// Names of events, oldest first.
+    pub fn events(&self, key: &[u8]) -> Vec<String> {
+        let Some(Value::Stream(entries)) = self.0.get(key) else { return Vec::new() };
+        entries.iter().map(|fields| String::from_utf8(fields[0].1.clone()).unwrap()).collect()
+    }
+}
+
+impl Store for Fake {
+    fn kind(&self, key: &[u8]) -> Kind {
+        match self.0.get(key) {
+            None => Kind::None,
+            Some(Value::Text(..)) => Kind::String,
+            Some(Value::Hash(_)) => Kind::Hash,
+            Some(Value::List(_)) => Kind::List,
+            Some(Value::Set(_)) => Kind::Set,
+            Some(Value::ZSet(_)) => Kind::ZSet,
+            Some(Value::Stream(_)) => Kind::Stream,
+        }
+    }
+
+    fn ttl(&self, key: &[u8]) -> Ttl {
+        match self.0.get(key) {
+            None => Ttl::Missing,
+            Some(Value::Text(_, Some(ms))) => Ttl::Millis(*ms),
+            Some(_) => Ttl::Never,
+        }
+    }
+
+    fn len(&self, key: &[u8]) -> u64 {
+        (match self.0.get(key) {
+            Some(Value::List(list)) => list.len(),
+            Some(Value::Set(set)) => set.len(),
+            Some(Value::ZSet(set)) => set.len(),
+            Some(Value::Hash(hash)) => hash.len(),
+            Some(Value::Stream(entries)) => entries.len(),
+            Some(Value::Text(text, _)) => text.len(),
+            None => 0,
+        }) as u64
+    }
+
+    fn get(&self, key: &[u8]) -> StoreResult<Option<Vec<u8>>> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::Text(text, _)) => Ok(Some(text.clone())),
+            Some(_) => Err(StoreError("WRONGTYPE".into())),
+        }
+    }
+
+    fn hget(&self, key: &[u8], field: Word) -> Option<Vec<u8>> {
+        let Some(Value::Hash(hash)) = self.0.get(key) else { return None };
+        hash.get(field.bytes()).cloned()
+    }
+
+    fn zscore(&self, key: &[u8], member: &[u8]) -> Option<f64> {
+        let Some(Value::ZSet(set)) = self.0.get(key) else { return None };
+        set.get(member).copied()
+    }
+
+    fn zmax_score(&self, key: &[u8], min: f64, max: f64) -> Option<f64> {
+        self.sorted(key).into_iter().map(|(score, _)| score).rfind(|score| (min..=max).contains(score))
+    }
+
+    fn zfirst_score(&self, key: &[u8]) -> Option<f64> {
+        self.sorted(key).first().map(|(score, _)| *score)
+    }
+
+    fn zrange_by_score(&self, key: &[u8], min: f64, max: f64, offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>> {
+        let fits = self.sorted(key).into_iter().filter(|(score, _)| (min..=max).contains(score));
+        Ok(fits.skip(offset as usize).take(count as usize).map(|(_, member)| member).collect())
+    }
+
+    fn zcount(&self, key: &[u8], min: f64, max: f64) -> StoreResult<u64> {
+        Ok(self.zrange_by_score(key, min, max, 0, u64::MAX)?.len() as u64)
+    }
+
+    fn lindex(&self, key: &[u8], index: i64) -> StoreResult<Option<Vec<u8>>> {
+        let Some(Value::List(list)) = self.0.get(key) else { return Ok(None) };
+        let at = if index < 0 { list.len() as i64 + index } else { index };
+        Ok(list.get(at as usize).cloned())
+    }
+
+    fn lrange(&self, key: &[u8], _start: i64, _stop: i64) -> StoreResult<Vec<Vec<u8>>> {
+        let Some(Value::List(list)) = self.0.get(key) else { return Ok(Vec::new()) };
+        Ok(list.clone())
+    }
+
+    fn list_contains(&self, key: &[u8], element: &[u8]) -> StoreResult<bool> {
+        Ok(matches!(self.0.get(key), Some(Value::List(list)) if list.iter().any(|one| one == element)))
+    }
+
+    fn memory(&self, key: &[u8]) -> StoreResult<u64> {
+        Ok(self.len(key) * 10)
+    }
+
+    fn incr(&mut self, key: &[u8]) -> StoreResult<i64> {
+        let now = self.get(key)?.map_or(0, |text| String::from_utf8(text).unwrap().parse().unwrap()) + 1i64;
+        self.0.insert(key.to_vec(), Value::Text(now.to_string().into_bytes(), None));
+        Ok(now)
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8], expiry: Expiry) -> StoreResult<()> {
+        let ttl = match (expiry, self.ttl(key)) {
+            (Expiry::Millis(ms), _) | (Expiry::Keep, Ttl::Millis(ms)) => Some(ms),
+            _ => None,
+        };
+        self.0.insert(key.to_vec(), Value::Text(value.to_vec(), ttl));
+        Ok(())
+    }
+
+    fn persist(&mut self, key: &[u8]) -> StoreResult<()> {
+        if let Some(Value::Text(_, ttl)) = self.0.get_mut(key) {
+            *ttl = None;
+        }
+        Ok(())
+    }
+
+    fn del(&mut self, keys: &[&[u8]]) -> StoreResult<u64> {
+        Ok(keys.iter().filter(|key| self.0.remove(**key).is_some()).count() as u64)
+    }
+
+    fn hset(&mut self, key: &[u8], fields: &[(Word, Word)]) -> StoreResult<()> {
+        let hash = slot!(self, key, Hash, BTreeMap::new());
+        hash.extend(fields.iter().map(|(field, value)| (field.bytes().to_vec(), value.bytes().to_vec())));
+        Ok(())
+    }
+
+    fn hdel(&mut self, key: &[u8], field: Word) -> StoreResult<()> {
+        slot!(self, key, Hash, BTreeMap::new()).remove(field.bytes());
+        self.prune();
+        Ok(())
+    }
+
+    fn push(&mut self, key: &[u8], end: End, element: &[u8]) -> StoreResult<()> {
+        let list = slot!(self, key, List, Vec::new());
+        let at = if end == End::Left { 0 } else { list.len() };
+        list.insert(at, element.to_vec());
+        Ok(())
+    }
+
+    fn lrem(&mut self, key: &[u8], _count: i64, element: &[u8]) -> StoreResult<u64> {
+        let list = slot!(self, key, List, Vec::new());
+        let found = list.iter().rposition(|one| one == element);
+        found.map(|at| list.remove(at));
+        self.prune();
+        Ok(u64::from(found.is_some()))
+    }
+
+    fn rename(&mut self, from: &[u8], to: &[u8]) -> StoreResult<()> {
+        let value = self.0.remove(from).ok_or_else(|| StoreError("ERR no such key".into()))?;
+        self.0.insert(to.to_vec(), value);
+        Ok(())
+    }
+
+    fn zadd(&mut self, key: &[u8], score: f64, member: &[u8]) -> StoreResult<()> {
+        slot!(self, key, ZSet, BTreeMap::new()).insert(member.to_vec(), score);
+        Ok(())
+    }
+
+    fn zrem(&mut self, key: &[u8], members: &[&[u8]]) -> StoreResult<u64> {
+        let set = slot!(self, key, ZSet, BTreeMap::new());
+        let gone = members.iter().filter(|member| set.remove(**member).is_some()).count();
+        self.prune();
+        Ok(gone as u64)
+    }
+
+    fn sadd(&mut self, key: &[u8], member: &[u8]) -> StoreResult<()> {
+        slot!(self, key, Set, BTreeSet::new()).insert(member.to_vec());
+        Ok(())
+    }
+
+    fn srem(&mut self, key: &[u8], member: &[u8]) -> StoreResult<bool> {
+        let gone = slot!(self, key, Set, BTreeSet::new()).remove(member);
+        self.prune();
+        Ok(gone)
+    }
+
+    fn xadd(&mut self, key: &[u8], _max: Option<u64>, fields: &[(Word, Word)]) -> StoreResult<()> {
+        let entry = fields.iter().map(|(field, value)| (field.bytes().to_vec(), value.bytes().to_vec())).collect();
+        slot!(self, key, Stream, Vec::new()).push(entry);
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! A job that asks to enter, and the names of the queue's keys that its entry touches.
+
+use super::error::{QueueError, Result};
+use super::keys::QueueName;
+use super::opts::JobOptions;
+use crate::text::short;
+
+/// A job after all checks that need no keyspace.
+#[derive(Debug)]
+pub struct NewJob<'a> {
+    pub name: &'a [u8],
+    /// JSON text, stored byte for byte.
+    pub data: &'a [u8],
+    pub options: JobOptions,
+    /// Time of the call, milliseconds.
+    pub now_ms: u64,
+}
+
+impl<'a> NewJob<'a> {
+    /// Errors: a name that is not UTF-8, data over `sizeLimit`, data that is not one JSON text where `validate`.
+    pub fn new(name: &'a [u8], data: &'a [u8], options: JobOptions, now_ms: u64, validate: DataCheck) -> Result<Self> {
+        if std::str::from_utf8(name).is_err() {
+            return Err(QueueError::bad("job name is not valid UTF-8"));
+        }
+        if let Some(limit) = options.size_limit.filter(|&limit| data.len() as f64 > limit) {
+            let name = short(name, 64);
+            return Err(QueueError::bad(format!("the size of job {name} exceeds the limit {limit} bytes")));
+        }
+        if validate == DataCheck::Json
+            && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(data)
+        {
+            return Err(QueueError::bad(format!("data is not one valid JSON text: {error}")));
+        }
+        Ok(Self { name, data, options, now_ms })
+    }
+
+    /// `job.timestamp`: the option, or the time of the call.
+    pub fn timestamp(&self) -> f64 {
+        self.options.timestamp.unwrap_or(self.now_ms as f64)
+    }
+
+    pub fn route(&self) -> Route {
+        if self.options.delay > 0.0 {
+            Route::Delayed
+        } else if self.options.priority > 0 {
+            Route::Prioritized
+        } else {
+            Route::Standard
+        }
+    }
+}
+
+/// Whether `data` is parsed before it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataCheck {
+    Json,
+    Off,
+}
+
+/// Where a job goes: delay wins over priority, priority over LIFO (BullMQ 6.7 `addJobToTransaction`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    Standard,
+    Prioritized,
+    Delayed,
+}
+
+/// The keys of a queue, spelled out once.
+#[derive(Debug)]
+pub struct QueueKeys {
+    pub wait: Vec<u8>,
+    pub paused: Vec<u8>,
+    pub active: Vec<u8>,
+    pub prioritized: Vec<u8>,
+    pub delayed: Vec<u8>,
+    pub waiting_children: Vec<u8>,
+    pub completed: Vec<u8>,
+    pub failed: Vec<u8>,
+    pub meta: Vec<u8>,
+    pub id: Vec<u8>,
+    pub pc: Vec<u8>,
+    pub marker: Vec<u8>,
+    pub events: Vec<u8>,
+    pub repeat: Vec<u8>,
+}
+
+impl QueueKeys {
+    pub fn of(queue: &QueueName) -> Self {
+        Self {
+            wait: queue.key("wait"),
+            paused: queue.key("paused"),
+            active: queue.key("active"),
+            prioritized: queue.key("prioritized"),
+            delayed: queue.key("delayed"),
+            waiting_children: queue.key("waiting-children"),
+            completed: queue.key("completed"),
+            failed: queue.key("failed"),
+            meta: queue.key("meta"),
+            id: queue.key("id"),
+            pc: queue.key("pc"),
+            marker: queue.key("marker"),
+            events: queue.key("events"),
+            repeat: queue.key("repeat"),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The context that Redis hands to every callback: flags, the database, rights, time.
+
+use super::abi::RawContext;
+use super::api;
+use super::string::OwnedString;
+use redis_module::raw;
+
+/// A context of the server. Never outlives the callback it was handed to, and stays on its thread.
+#[derive(Clone, Copy)]
+pub struct Context(pub(super) *mut RawContext);
+
+/// Where a command runs, as far as it changes what it may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// From a client that can be blocked.
+    Client,
+    /// Inside MULTI, a script or another module: the client cannot be blocked.
+    Nested,
+}
+
+/// What a command is about to do with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
+}
+
+impl Context {
+    fn flags(self) -> u32 {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_GetContextFlags)(self.0) as u32 }
+    }
+
+    pub fn setting(self) -> Setting {
+        let nested = raw::REDISMODULE_CTX_FLAGS_MULTI
+            | raw::REDISMODULE_CTX_FLAGS_LUA
+            | raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
+        if self.flags() & nested != 0 { Setting::Nested } else { Setting::Client }
+    }
+
+    pub fn is_primary(self) -> bool {
+        self.flags() & raw::REDISMODULE_CTX_FLAGS_MASTER != 0
+    }
+
+    pub fn is_cluster(self) -> bool {
+        self.flags() & raw::REDISMODULE_CTX_FLAGS_CLUSTER != 0
+    }
+
+    pub fn is_loading(self) -> bool {
+        self.flags() & raw::REDISMODULE_CTX_FLAGS_LOADING != 0
+    }
+
+    /// A timer or event may write: this node is a primary, is not loading, and no client pause or failover is on.
+    pub fn may_write_unasked(self) -> bool {
+        // SAFETY: the function takes nothing.
+        let avoid = unsafe { raw::RedisModule_AvoidReplicaTraffic.map(|avoid| avoid()) };
+        self.is_primary() && !self.is_loading() && avoid != Some(1)
+    }
+
+    pub fn db(self) -> i32 {
+        // SAFETY: the context is live.
+        unsafe { api!(RedisModule_GetSelectedDb)(self.0) }
+    }
+
+    pub fn select(self, db: i32) -> bool {
+        // SAFETY: the context is live; a wrong number is refused by the server.
+        unsafe { api!(RedisModule_SelectDb)(self.0, db) == 0 }
+    }
+
+    /// The server's own rights check for each key, for the user of the calling client.
+    /// The first key that is not covered, if any.
+    pub fn first_denied<'k>(self, keys: impl IntoIterator<Item = &'k [u8]>, access: Access) -> Option<&'k [u8]> {
+        // SAFETY: the context is live; the user is freed below, its name by its owner.
+        let user = unsafe {
+            let name = OwnedString::from_raw(api!(RedisModule_GetCurrentUserName)(self.0))?;
+            api!(RedisModule_GetModuleUserFromUserName)(name.as_ptr())
+        };
+        if user.is_null() {
+            return None;
+        }
+        let wanted = match access {
+            Access::Read => raw::REDISMODULE_CMD_KEY_ACCESS,
+            Access::Write => raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE,
+        } as i32;
+        let denied = keys.into_iter().find(|key| {
+            let key = OwnedString::new(key);
+            // SAFETY: user and key are live.
+            unsafe { api!(RedisModule_ACLCheckKeyPermissions)(user, key.as_ptr(), wanted) != 0 }
+        });
+        // SAFETY: made above, freed once.
+        unsafe { api!(RedisModule_FreeModuleUser)(user) };
+        denied
+    }
+
+    /// A field of INFO as a number; None where it is not there.
+    pub fn server_number(self, section: &std::ffi::CStr, field: &std::ffi::CStr) -> Option<u64> {
+        let mut error = 0;
+        // SAFETY: the data is ours until freed, once.
+        let value = unsafe {
+            let info = api!(RedisModule_GetServerInfo)(self.0, section.as_ptr());
+            let value = api!(RedisModule_ServerInfoGetFieldUnsigned)(info, field.as_ptr(), &mut error);
+            api!(RedisModule_FreeServerInfo)(self.0, info);
+            value
+        };
+        (error == 0).then_some(value)
+    }
+}
+
+/// Unix time, milliseconds.
+pub fn now_ms() -> u64 {
+    // SAFETY: takes nothing.
+    u64::try_from(unsafe { api!(RedisModule_Milliseconds)() }).unwrap_or(0)
+}
+
+/// `0xMMmmpp`; what the server calls Redis compatibility on Valkey.
+pub fn server_version() -> i32 {
+    // SAFETY: takes nothing.
+    unsafe { api!(RedisModule_GetServerVersion)() }
+}
+
+/// The context that the crate hands to the function that loads the module.
+pub fn of_load(context: &redis_module::Context) -> Context {
+    Context(context.ctx)
+}

@@ -1,0 +1,116 @@
+//! What becomes of a job. Runs for every job on the server's main thread: it reads numbers, matches the queue's name
+//! only when some limit could be reached, and allocates nothing but the text of a rejection.
+
+use bull_policy_sdk::{Queue, Verdict};
+
+use crate::config::{Config, Limits, Overload};
+
+/// The jobs that stand ready for a worker: `wait` and `prioritized` together, as a worker takes from both.
+#[must_use]
+pub fn backlog(queue: &Queue) -> u64 {
+    queue.waiting.saturating_add(queue.prioritized)
+}
+
+/// The verdict on one more job for this queue.
+#[must_use]
+pub fn admit(config: &Config, queue: &Queue) -> Verdict {
+    let backlog = backlog(queue);
+    if backlog < config.lowest_max_jobs() {
+        return Verdict::Admit;
+    }
+    let limits = config.limits(&queue.name);
+    if backlog < limits.max_jobs {
+        return Verdict::Admit;
+    }
+    match limits.overload {
+        Overload::Observe => Verdict::Admit,
+        Overload::Defer => Verdict::Defer(limits.defer_ms),
+        // Only `wait` can be displaced from. A backlog of prioritized jobs alone has no oldest job to give up, and
+        // letting more in would leave the queue without a bound.
+        Overload::Displace if queue.waiting > 0 => Verdict::Displace(1),
+        Overload::Displace | Overload::Reject => Verdict::Reject(full(backlog, limits)),
+    }
+}
+
+/// How full a queue is, for a rejection or a notice.
+#[must_use]
+pub fn full(backlog: u64, limits: &Limits) -> String {
+    format!("waiting {backlog} of at most {} jobs", limits.max_jobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bull_policy_sdk::test_kit;
+
+    /// The verdict in short, as the generated type has no equality.
+    fn verdict(config: &str, queue: &Queue) -> String {
+        match admit(&Config::read(config).expect(config), queue) {
+            Verdict::Admit => "admit".into(),
+            Verdict::Reject(reason) => format!("reject: {reason}"),
+            Verdict::Defer(ms) => format!("defer {ms}"),
+            Verdict::Displace(jobs) => format!("displace {jobs}"),
+        }
+    }
+
+    fn queue(waiting: u64, prioritized: u64) -> Queue {
+        Queue { waiting, prioritized, ..test_kit::queue("bull:mail") }
+    }
+
+    #[test]
+    fn a_queue_under_its_limit_admits() {
+        assert_eq!(verdict("{}", &queue(9_999, 0)), "admit");
+        assert_eq!(verdict(r#"{"max-jobs":1}"#, &queue(0, 0)), "admit");
+    }
+
+    #[test]
+    fn a_full_queue_rejects_and_says_why() {
+        assert_eq!(verdict("{}", &queue(10_000, 0)), "reject: waiting 10000 of at most 10000 jobs");
+        assert_eq!(verdict(r#"{"max-jobs":5}"#, &queue(70, 0)), "reject: waiting 70 of at most 5 jobs");
+    }
+
+    #[test]
+    fn prioritized_jobs_count_as_waiting_and_other_states_do_not() {
+        assert_eq!(verdict(r#"{"max-jobs":5}"#, &queue(3, 2)), "reject: waiting 5 of at most 5 jobs");
+        let elsewhere = Queue { active: 50, delayed: 50, waiting_children: 50, completed: 50, failed: 50, ..queue(3, 1) };
+        assert_eq!(verdict(r#"{"max-jobs":5}"#, &elsewhere), "admit");
+        assert_eq!(
+            verdict("{}", &queue(u64::MAX, u64::MAX)),
+            "reject: waiting 18446744073709551615 of at most 10000 jobs"
+        );
+    }
+
+    #[test]
+    fn a_full_queue_defers_by_the_configured_time() {
+        assert_eq!(verdict(r#"{"max-jobs":5,"overload":"defer"}"#, &queue(5, 0)), "defer 60000");
+        assert_eq!(verdict(r#"{"max-jobs":5,"overload":"defer","defer-ms":1}"#, &queue(5, 0)), "defer 1");
+    }
+
+    #[test]
+    fn a_full_queue_displaces_one_waiting_job() {
+        assert_eq!(verdict(r#"{"max-jobs":5,"overload":"displace"}"#, &queue(5, 0)), "displace 1");
+        assert_eq!(verdict(r#"{"max-jobs":5,"overload":"displace"}"#, &queue(1, 90)), "displace 1");
+    }
+
+    #[test]
+    fn a_full_queue_with_nothing_to_displace_rejects() {
+        let config = r#"{"max-jobs":5,"overload":"displace"}"#;
+        assert_eq!(verdict(config, &queue(0, 5)), "reject: waiting 5 of at most 5 jobs");
+    }
+
+    #[test]
+    fn observe_lets_every_job_in() {
+        assert_eq!(verdict(r#"{"max-jobs":5,"overload":"observe"}"#, &queue(500, 0)), "admit");
+    }
+
+    #[test]
+    fn a_queue_is_judged_by_its_own_entry() {
+        let config = r#"{"max-jobs":5,"queues":[{"match":"*critical*","max-jobs":50,"overload":"defer"},{"match":"*tiny","max-jobs":2}]}"#;
+        let named = |name: &str, waiting: u64| verdict(config, &Queue { waiting, ..test_kit::queue(name) });
+        assert_eq!(named("bull:{tasks:critical}", 49), "admit");
+        assert_eq!(named("bull:{tasks:critical}", 50), "defer 60000");
+        assert_eq!(named("bull:tiny", 2), "reject: waiting 2 of at most 2 jobs");
+        assert_eq!(named("bull:other", 4), "admit");
+        assert_eq!(named("bull:other", 5), "reject: waiting 5 of at most 5 jobs");
+    }
+}

@@ -1,0 +1,320 @@
+//! A server of its own for a test: a free loopback port, a folder that goes with it, and a look
+//! into its log at the end. A server that crashed fails its test, whatever the test saw.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, Reply};
+use crate::engine;
+
+/// How long a server may take to answer its first PING, or to go.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What a server writes to its log when it has crashed.
+const CRASH_MARKS: [&str; 3] = ["BUG REPORT", "crashed by signal", "ASSERTION FAILED"];
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    engine: String,
+    module: bool,
+    appendonly: bool,
+    lines: Vec<String>,
+    files: Vec<(String, PathBuf)>,
+}
+
+impl Builder {
+    /// Names the engine; by default that of `BULL_ENGINE`.
+    pub fn engine(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.engine);
+        self
+    }
+
+    /// `false` for a stock server.
+    pub fn with_module(mut self, on: bool) -> Self {
+        self.module = on;
+        self
+    }
+
+    /// An AOF, written and synced at each command.
+    pub fn appendonly(mut self, on: bool) -> Self {
+        self.appendonly = on;
+        self
+    }
+
+    /// One more line of configuration, after all others.
+    pub fn config(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// A replica of `primary`.
+    pub fn replica_of(self, primary: &Server) -> Self {
+        self.config(format!("replicaof 127.0.0.1 {}", primary.port))
+    }
+
+    /// Copies a file or a folder into the server's own folder under this name before it starts.
+    pub fn with_file(mut self, name: &str, from: impl Into<PathBuf>) -> Self {
+        self.files.push((name.to_owned(), from.into()));
+        self
+    }
+
+    /// Starts the server and waits until it answers.
+    ///
+    /// # Panics
+    /// Where the engine or the module is missing, or the server does not come up.
+    pub fn start(self) -> Server {
+        let dir = fresh_dir();
+        for (name, from) in &self.files {
+            copy(from, &dir.join(name));
+        }
+        let binary = engine::binary(&self.engine);
+        let module = self.module.then(engine::module);
+        let mut server = Server { builder: self, binary, module, dir, port: 0, child: None, logged: 0 };
+        // A free port may be taken by another test before the server binds it.
+        for _ in 0..5 {
+            server.port = free_port();
+            match server.launch() {
+                Ok(()) => return server,
+                Err(text) if text.contains("Address already in use") => server.wait_gone(),
+                Err(text) => panic!("{}", server.failed_start(&text)),
+            }
+        }
+        panic!("no free port in five tries");
+    }
+}
+
+/// A running server. Killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    builder: Builder,
+    binary: PathBuf,
+    module: Option<PathBuf>,
+    dir: PathBuf,
+    port: u16,
+    child: Option<Child>,
+    /// How much of the log was there before the last start.
+    logged: usize,
+}
+
+impl Server {
+    /// A server with the module, without AOF, on the engine of this run.
+    pub fn builder() -> Builder {
+        Builder { engine: engine::chosen(), module: true, appendonly: false, lines: vec![], files: vec![] }
+    }
+
+    /// A server with the module and nothing else.
+    pub fn start() -> Server {
+        Server::builder().start()
+    }
+
+    /// A stock server, without the module.
+    pub fn stock() -> Server {
+        Server::builder().with_module(false).start()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The server's folder: `dump.rdb`, `appendonlydir`, `bull-policies`.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A new connection.
+    pub fn client(&self) -> Client {
+        Client::connect(self.port).unwrap_or_else(|error| panic!("no connection to port {}: {error}", self.port))
+    }
+
+    /// All that this server has logged, over restarts too.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.dir.join("server.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Stops the server as an operator would, and starts it again in the same folder and port.
+    pub fn restart(&mut self) {
+        self.shutdown();
+        self.start_again();
+    }
+
+    /// SHUTDOWN, without a snapshot unless save points are configured.
+    pub fn shutdown(&mut self) {
+        if let Ok(mut client) = Client::connect(self.port) {
+            let reply = client.try_cmd(&["SHUTDOWN"]);
+            assert!(!matches!(reply, Ok(Reply::Error(_))), "SHUTDOWN was refused: {reply:?}");
+        }
+        self.wait_gone();
+    }
+
+    /// Kills the process without any warning.
+    pub fn kill9(&mut self) {
+        if let Some(child) = &mut self.child {
+            child.kill().expect("a process of ours");
+        }
+        self.wait_gone();
+    }
+
+    /// Starts a server that was stopped, in the same folder and port.
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "the server still runs");
+        if let Err(text) = self.launch() {
+            panic!("{}", self.failed_start(&text));
+        }
+    }
+
+    /// The exit status, where the process has ended.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().expect("a process of ours")
+    }
+
+    /// The server runs, answers, and has no crash in its log.
+    pub fn assert_alive(&mut self) {
+        let status = self.exit_status();
+        assert!(status.is_none(), "the server ended ({status:?}):\n{}", self.log_tail());
+        assert_eq!(self.client().cmd(&["PING"]), Reply::Simple("PONG".into()));
+        assert!(!self.crashed(), "the server crashed:\n{}", self.log_tail());
+    }
+
+    /// Polls `done` on a connection of its own until it holds.
+    ///
+    /// # Panics
+    /// With `what` where it does not hold within 20 s.
+    pub fn wait_until(&self, what: &str, mut done: impl FnMut(&mut Client) -> bool) {
+        let mut client = self.client();
+        let deadline = Instant::now() + PATIENCE;
+        while !done(&mut client) {
+            assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}:\n{}", self.log_tail());
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn crashed(&self) -> bool {
+        let log = self.log();
+        CRASH_MARKS.iter().any(|mark| log.contains(mark))
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    fn failed_start(&self, text: &str) -> String {
+        format!("{} did not start: {text}\n{}", self.binary.display(), self.log_tail())
+    }
+
+    fn config_text(&self) -> String {
+        let mut lines = vec![
+            format!("port {}", self.port),
+            "bind 127.0.0.1".to_owned(),
+            format!("dir \"{}\"", self.dir.display()),
+            "logfile server.log".to_owned(),
+            "save \"\"".to_owned(),
+            "enable-debug-command yes".to_owned(),
+            "repl-diskless-sync-delay 0".to_owned(),
+            format!("appendonly {}", if self.builder.appendonly { "yes" } else { "no" }),
+            "appendfsync always".to_owned(),
+        ];
+        if let Some(module) = &self.module {
+            lines.push(format!("loadmodule \"{}\"", module.display()));
+        }
+        lines.extend(self.builder.lines.iter().cloned());
+        lines.join("\n") + "\n"
+    }
+
+    fn launch(&mut self) -> Result<(), String> {
+        self.logged = self.log().len();
+        let config = self.dir.join("redis.conf");
+        fs::write(&config, self.config_text()).map_err(|error| error.to_string())?;
+        let child = Command::new(&self.binary)
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        self.child = Some(child);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.exit_status() {
+                return Err(format!("{status}: {}", &self.log()[self.logged..]));
+            }
+            let pong = Client::connect(self.port).and_then(|mut client| client.try_cmd(&["PING"]));
+            if matches!(pong, Ok(Reply::Simple(_))) && self.owns_port() {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Err(format!("no PONG within {PATIENCE:?}"))
+    }
+
+    /// The server that answers is this one, not another test's on the same port.
+    fn owns_port(&self) -> bool {
+        let id = self.child.as_ref().map(Child::id);
+        let info = self.client().cmd(&["INFO", "server"]).text();
+        info.lines().any(|line| line.strip_prefix("process_id:").and_then(|v| v.trim().parse().ok()) == id)
+    }
+
+    fn wait_gone(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let deadline = Instant::now() + PATIENCE;
+            while child.try_wait().expect("a process of ours").is_none() {
+                if Instant::now() > deadline {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    panic!("the server did not end within {PATIENCE:?}:\n{}", self.log_tail());
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let crashed = self.crashed();
+        if thread::panicking() {
+            eprintln!("--- log of the server on port {} ---\n{}", self.port, self.log_tail());
+        }
+        let tail = if crashed { self.log_tail() } else { String::new() };
+        let _ = fs::remove_dir_all(&self.dir);
+        assert!(!crashed || thread::panicking(), "the server crashed:\n{tail}");
+    }
+}
+
+fn fresh_dir() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("bull-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let dir = std::env::temp_dir().join(name);
+    fs::create_dir_all(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    dir
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn copy(from: &Path, to: &Path) {
+    let result = if from.is_dir() { copy_dir(from, to) } else { fs::copy(from, to).map(|_| ()) };
+    result.unwrap_or_else(|error| panic!("{} to {}: {error}", from.display(), to.display()));
+}
+
+fn copy_dir(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
+    Ok(())
+}
