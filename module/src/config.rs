@@ -8,6 +8,7 @@ use crate::queue::job::DataCheck;
 use crate::redis::config::{Place, Setting};
 
 static SLICE_US: AtomicI64 = AtomicI64::new(500);
+static TICK_MS: AtomicI64 = AtomicI64::new(1000);
 static VALIDATE_DATA: AtomicBool = AtomicBool::new(true);
 static POLICY_FUEL: AtomicI64 = AtomicI64::new(100_000);
 static POLICY_MEMORY: AtomicI64 = AtomicI64::new(1024 * 1024);
@@ -19,6 +20,11 @@ pub static SETTINGS: &[Setting] = &[
         name: "slice-us",
         place: Place::Number { value: &SLICE_US, default: 500, min: 50, max: 10_000, memory: false },
         summary: "Longest piece of background or trim work on the main thread, microseconds.",
+    },
+    Setting {
+        name: "tick-ms",
+        place: Place::Number { value: &TICK_MS, default: 1000, min: 100, max: 3_600_000, memory: false },
+        summary: "Time between two rounds of the policies' ticks, milliseconds.",
     },
     Setting {
         name: "validate-data",
@@ -44,6 +50,11 @@ pub static SETTINGS: &[Setting] = &[
 
 pub fn slice() -> Duration {
     Duration::from_micros(SLICE_US.load(Ordering::Relaxed) as u64)
+}
+
+/// Milliseconds.
+pub fn tick_ms() -> u64 {
+    TICK_MS.load(Ordering::Relaxed) as u64
 }
 
 pub fn data_check() -> DataCheck {

@@ -24,7 +24,8 @@ fn start(context: redis::Context, args: usize) -> Result<(), String> {
         return Err("loadmodule takes no arguments here; set bull.* in redis.conf instead".into());
     }
     register(context, commands::COMMANDS).map_err(|name| format!("the server refused the command {name}"))?;
-    redis::config::register(context, config::SETTINGS).map_err(|name| format!("the server refused the setting {name}"))?;
+    redis::config::register(context, config::SETTINGS)
+        .map_err(|name| format!("the server refused the setting {name}"))?;
     if !redis::info::register(context, metrics::info) {
         return Err("the server refused the INFO section".into());
     }

@@ -3,7 +3,8 @@
 //   node add-differential.mjs --port N [--only text] [--skip text] [--form opts|words|madd] [--oracle]
 //
 // Each case runs once through BullMQ's own Queue and then in up to three forms: BULL.ADD with all
-// options in OPTS, BULL.ADD with the words ID DELAY PRIORITY LIFO TIMESTAMP, and one BULL.MADD.
+// options in OPTS, BULL.ADD with the words ID DELAY PRIORITY LIFO TIMESTAMP, and, where the server
+// has it, one BULL.MADD.
 // --oracle runs BullMQ against itself on a server without the module, which shows that the
 // comparison is sound. The server is flushed for every run: never point this at one that matters.
 import { Queue } from 'bullmq';
@@ -17,8 +18,8 @@ const args = options({
   oracle: { type: 'boolean', default: false },
 });
 const redis = await connect(args);
-const [known] = await redis.call('COMMAND', 'INFO', 'BULL.ADD');
-if (!known && !args.oracle) fail('this server knows no BULL.ADD: load the module, or use --oracle');
+const [hasAdd, hasMadd] = await redis.call('COMMAND', 'INFO', 'BULL.ADD', 'BULL.MADD');
+if (!hasAdd && !args.oracle) fail('this server knows no BULL.ADD: load the module, or use --oracle');
 
 /** The error code of this module for an error of BullMQ's. */
 function refusal(error) {
@@ -104,7 +105,7 @@ async function run({ steps, setup, queue: [prefix, name] = ['bull', 'q'], metas 
 function forms({ steps }) {
   if (args.oracle) return ['bullmq'];
   const all = ['opts', 'words'];
-  if (steps.every((step) => typeof step !== 'function')) all.push('madd');
+  if (hasMadd && steps.every((step) => typeof step !== 'function')) all.push('madd');
   return all.filter((form) => !args.form || form === args.form);
 }
 
@@ -115,9 +116,12 @@ if (wanted.length === 0) fail(`no case has "${args.only}" in its name`);
 for (const one of wanted) {
   const problems = [];
   try {
-    const expected = await run(one, 'bullmq');
+    const strict = one.stricter && !args.oracle;
+    const expected = await run(strict ? { ...one, steps: [] } : one, 'bullmq');
+    if (strict) expected.ids = one.steps.map(() => 'refused: ERR');
     for (const form of forms(one)) {
       const got = await run(one, form);
+      for (const key of one.apart ?? []) [expected, got].forEach(({ state }) => delete state[key]);
       const rows = differences(expected.state, got.state, ['BullMQ', form]);
       const [before, after] = [JSON.stringify(expected.ids), JSON.stringify(got.ids)];
       if (before !== after) rows.unshift(`replies BullMQ ${before}, ${form} ${after}`);

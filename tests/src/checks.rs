@@ -7,8 +7,23 @@ use crate::printable;
 
 /// Codes that an error reply may start with: the module's own, and Redis's.
 const CODES: [&str; 17] = [
-    "ERR", "WRONGTYPE", "NOQUEUE", "BULLREJECT", "BULLMISSINGPARENT", "BULLPARENT", "BULLPOLICY", "OOM", "MOVED",
-    "CROSSSLOT", "READONLY", "NOPERM", "MISCONF", "NOREPLICAS", "EXECABORT", "NOSCRIPT", "BUSY",
+    "ERR",
+    "WRONGTYPE",
+    "NOQUEUE",
+    "BULLREJECT",
+    "BULLMISSINGPARENT",
+    "BULLPARENT",
+    "BULLPOLICY",
+    "OOM",
+    "MOVED",
+    "CROSSSLOT",
+    "READONLY",
+    "NOPERM",
+    "MISCONF",
+    "NOREPLICAS",
+    "EXECABORT",
+    "NOSCRIPT",
+    "BUSY",
 ];
 /// No error needs more bytes, whatever the argument was that it names.
 const LONGEST_ERROR: usize = 1000;
@@ -71,4 +86,51 @@ pub fn now_ms(client: &mut Client) -> u64 {
     let reply = client.ok(&["TIME"]);
     let part = |at: usize| u64::try_from(reply.items()[at].int()).expect("a time after 1970");
     part(0) * 1000 + part(1) / 1000
+}
+
+/// BULL.POLICY LOAD.
+pub fn try_load(client: &mut Client, name: &str, words: &[&str], wasm: &[u8]) -> Reply {
+    let mut command: Vec<&[u8]> = vec![b"BULL.POLICY", b"LOAD", name.as_bytes()];
+    command.extend(words.iter().map(|word| word.as_bytes()));
+    command.push(wasm);
+    client.cmd(&command)
+}
+
+/// BULL.POLICY LOAD of a policy that must be taken.
+#[track_caller]
+pub fn load(client: &mut Client, name: &str, words: &[&str], wasm: &[u8]) -> Reply {
+    let reply = try_load(client, name, words, wasm);
+    assert!(reply.error().is_none(), "BULL.POLICY LOAD {name}: {reply:?}");
+    reply
+}
+
+/// The queue that [`seed`] fills.
+pub const SEEDED: &str = "bull:q";
+
+/// Empties the server and makes one queue with a job in every state, so that there is something to spoil.
+pub fn seed(client: &mut Client) {
+    client.ok(&["FLUSHALL"]);
+    let parent = r#"{"parent":{"id":"custom","queue":"bull:q"}}"#;
+    let wordings: [&[&str]; 7] = [
+        &[],
+        &[],
+        &[],
+        &["DELAY", "1h"],
+        &["PRIORITY", "3"],
+        &["ID", "custom"],
+        &["OPTS", r#"{"deduplication":{"id":"d"}}"#],
+    ];
+    let ids: Vec<String> = wordings.iter().map(|words| add(client, SEEDED, "{}", words)).collect();
+    add(client, SEEDED, "{}", &["OPTS", parent]);
+    let now = now_ms(client);
+    finish(client, SEEDED, &ids[0], "completed", now - 1000);
+    finish(client, SEEDED, &ids[1], "failed", now - 1000);
+}
+
+/// Whether this server has the command that the words begin with.
+pub fn known<W: AsRef<[u8]>>(commands: &BTreeSet<String>, call: &[W]) -> bool {
+    let word =
+        |at: usize| call.get(at).map(|word| String::from_utf8_lossy(word.as_ref()).to_lowercase()).unwrap_or_default();
+    let container = commands.iter().any(|name| name.starts_with(&format!("{}|", word(0))));
+    commands.contains(&format!("{}|{}", word(0), word(1))) || (commands.contains(&word(0)) && !container)
 }

@@ -1,6 +1,7 @@
 //! A small client that shows replies as they are on the wire, RESP2 and RESP3, and can send any
 //! bytes. Tests need raw error texts, maps and pushes, which client libraries interpret.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -13,7 +14,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 const MAX_BULK: usize = 1 << 28;
 
 /// One reply.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Reply {
     Simple(String),
     /// The line after `-`, as bytes: a test may want to know that they are ASCII.
@@ -29,6 +30,24 @@ pub enum Reply {
     Bool(bool),
     BigNumber(String),
     Verbatim(Vec<u8>),
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reply::Simple(text) => write!(f, "+{text}"),
+            Reply::Error(line) => write!(f, "-{}", printable(line)),
+            Reply::Int(number) => write!(f, "{number}"),
+            Reply::Bulk(bytes) | Reply::Verbatim(bytes) => write!(f, "\"{}\"", printable(bytes)),
+            Reply::Null => f.write_str("null"),
+            Reply::Array(items) => f.debug_list().entries(items).finish(),
+            Reply::Map(pairs) => f.debug_map().entries(pairs.iter().map(|(key, value)| (key, value))).finish(),
+            Reply::Set(items) => f.debug_set().entries(items).finish(),
+            Reply::Push(items) => write!(f, ">{items:?}"),
+            Reply::Double(text) | Reply::BigNumber(text) => f.write_str(text),
+            Reply::Bool(value) => write!(f, "{value}"),
+        }
+    }
 }
 
 impl Reply {
@@ -95,8 +114,12 @@ impl Reply {
     /// All strings in the reply, however deep.
     pub fn strings(&self) -> Vec<String> {
         match self {
-            Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => items.iter().flat_map(Reply::strings).collect(),
-            Reply::Map(pairs) => pairs.iter().flat_map(|(key, value)| [key.strings(), value.strings()].concat()).collect(),
+            Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => {
+                items.iter().flat_map(Reply::strings).collect()
+            }
+            Reply::Map(pairs) => {
+                pairs.iter().flat_map(|(key, value)| [key.strings(), value.strings()].concat()).collect()
+            }
             Reply::Null | Reply::Bool(_) | Reply::Int(_) => vec![],
             Reply::Error(line) => vec![printable(line)],
             other => vec![other.text()],
@@ -208,7 +231,9 @@ impl Client {
     }
 
     fn bulk(&mut self, length: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let Ok(length) = usize::try_from(number(length)?) else { return Ok(None) };
+        let Ok(length) = usize::try_from(number(length)?) else {
+            return Ok(None);
+        };
         if length > MAX_BULK {
             return Err(out_of_step("a bulk length"));
         }

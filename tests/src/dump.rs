@@ -79,7 +79,9 @@ impl Dump {
         let now = u64::try_from(now.as_millis()).expect("a clock of this age");
         let mask = |bytes: &mut Vec<u8>| {
             let number = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<f64>().ok());
-            let Some(number) = number.filter(|number| *number > 0.0) else { return };
+            let Some(number) = number.filter(|number| *number > 0.0) else {
+                return;
+            };
             let near = |scale: u64| (number / scale as f64 - now as f64).abs() < NEAR_MS as f64;
             if near(1) || near(DELAYED_SLOTS) {
                 *bytes = b"<time>".to_vec();
@@ -141,7 +143,8 @@ fn entry(client: &mut Client, key: &[u8]) -> Option<Entry> {
         "hash" => Value::Hash(in_pairs(&client.ok(&[b"HGETALL", key])).into_iter().collect()),
         "zset" => Value::Zset(in_pairs(&client.ok(&[b"ZRANGE".as_slice(), key, b"0", b"-1", b"WITHSCORES"]))),
         "stream" => Value::Stream(
-            client.ok(&[b"XRANGE".as_slice(), key, b"-", b"+"])
+            client
+                .ok(&[b"XRANGE".as_slice(), key, b"-", b"+"])
                 .items()
                 .iter()
                 .map(|row| (row.items()[0].bytes().to_vec(), all(&row.items()[1])))
@@ -163,7 +166,9 @@ fn in_pairs(reply: &Reply) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// An entry as a line for each part of it.
 fn rows(entry: Option<&Entry>) -> Vec<String> {
-    let Some(entry) = entry else { return vec!["(no such key)".to_owned()] };
+    let Some(entry) = entry else {
+        return vec!["(no such key)".to_owned()];
+    };
     let joined = |items: &[Vec<u8>]| items.iter().map(|item| printable(item)).collect::<Vec<_>>().join(" ");
     let pair = |(a, b): (&Vec<u8>, &Vec<u8>)| format!("{} = {}", printable(a), printable(b));
     let mut out = match &entry.value {

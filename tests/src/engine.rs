@@ -34,8 +34,8 @@ pub fn binary(engine: &str) -> PathBuf {
 /// # Panics
 /// Where it has not been built.
 pub fn module() -> PathBuf {
-    let path = std::env::var_os("BULL_MODULE")
-        .map_or_else(|| workspace().join("target/release/libbull.so"), PathBuf::from);
+    let path =
+        std::env::var_os("BULL_MODULE").map_or_else(|| workspace().join("target/release/libbull.so"), PathBuf::from);
     assert!(path.exists(), "{} is missing: run scripts/build", path.display());
     path.canonicalize().expect("a path that exists")
 }

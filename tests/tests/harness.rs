@@ -89,7 +89,7 @@ fn the_probe_sees_a_stop_of_the_server() {
     server.client().ok(&["DEBUG", "SLEEP", "0.1"]);
     let seen = probe.stop();
     assert!(seen.max >= Duration::from_millis(90), "{seen:?}");
-    assert!(seen.samples > 20, "{seen:?}");
+    assert!(seen.p50 <= seen.p99 && seen.p99 <= seen.max, "{seen:?}");
 }
 
 #[test]

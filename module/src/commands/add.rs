@@ -1,9 +1,9 @@
 //! BULL.ADD: one job enters, or nothing is written.
 
-use super::admission::{Facts, judge};
 use super::parse::Cursor;
 use super::{answer, queue};
 use crate::error::{Error, Result};
+use crate::keeper::admission::{Facts, judge};
 use crate::policy::registry::Decision;
 use crate::queue::add::Plan;
 use crate::queue::displace::displace_oldest;
@@ -75,7 +75,8 @@ fn add(context: Context, args: Args<'_>) -> Result<Reply> {
         }
         Decision::Displace { jobs, .. } => displace_oldest(&mut store, &queue, &keys, jobs, now_ms())?,
     }
-    let added = plan.write(&mut store, &job).inspect_err(|error| metrics::late_error("BULL.ADD", &error.to_string()))?;
+    let added =
+        plan.write(&mut store, &job).inspect_err(|error| metrics::late_error("BULL.ADD", &error.to_string()))?;
     metrics::ADDED.add(1);
     Ok(Reply::bulk(added.id()))
 }

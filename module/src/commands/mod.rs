@@ -1,7 +1,6 @@
 //! The commands: one file each, `parse → run → reply`, and the table that registers and documents them.
 
 pub mod add;
-pub mod admission;
 pub mod parse;
 pub mod policy;
 pub mod queues;

@@ -57,14 +57,19 @@ impl<'a> Cursor<'a> {
             .ok()
             .and_then(|text| text.parse::<i64>().ok())
             .filter(|number| (min..=max).contains(number) && !text.starts_with(b"+"))
-            .ok_or_else(|| Error::bad(format!("{word} must be a whole number from {min} to {max}, not '{}'", short(text, 64))))
+            .ok_or_else(|| {
+                Error::bad(format!("{word} must be a whole number from {min} to {max}, not '{}'", short(text, 64)))
+            })
     }
 
     /// Milliseconds: a whole number, alone or with `ms s m h d` behind it.
     pub fn duration(&mut self, word: &str) -> Result<u64> {
         let text = self.value(word)?;
         duration(text).ok_or_else(|| {
-            Error::bad(format!("{word} must be milliseconds or a time such as 90s, 15m, 12h or 7d, not '{}'", short(text, 64)))
+            Error::bad(format!(
+                "{word} must be milliseconds or a time such as 90s, 15m, 12h or 7d, not '{}'",
+                short(text, 64)
+            ))
         })
     }
 
@@ -109,7 +114,9 @@ mod tests {
         assert_eq!(duration(b"1500"), Some(1500));
         assert_eq!(duration(b"90S"), Some(90_000));
         assert_eq!(duration(b"7d"), Some(604_800_000));
-        for wrong in [&b""[..], b"-1", b"1w", b"d", b"1.5s", b"99999999999999999999", b"999999999999999d", b"+5", b"\xff"] {
+        for wrong in
+            [&b""[..], b"-1", b"1w", b"d", b"1.5s", b"99999999999999999999", b"999999999999999d", b"+5", b"\xff"]
+        {
             assert_eq!(duration(wrong), None, "{wrong:?}");
         }
     }

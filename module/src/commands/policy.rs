@@ -7,23 +7,23 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::admission::policies;
 use super::answer;
 use super::parse::Cursor;
+use crate::config;
 use crate::entry::guarded;
 use crate::error::{Error, Result};
+use crate::keeper::admission::policies;
 use crate::policy::compiled::Compiled;
 use crate::policy::faults::LoadError;
 use crate::policy::instance::Instance;
-use crate::policy::registry::{Mode, OnError, Policy, Settings};
+use crate::policy::registry::{Mode, OnError, Policy};
+use crate::redis::Context;
 use crate::redis::block::{Waiting, lower_priority, on_main_thread, wait};
 use crate::redis::context::Setting;
 use crate::redis::log::{Level, log};
 use crate::redis::reply::{Reply, map};
 use crate::redis::string::Args;
-use crate::redis::Context;
 use crate::text::short;
-use crate::config;
 
 /// Longest wait for a load, milliseconds.
 const LOAD_MS: u64 = 10_000;
@@ -204,21 +204,15 @@ pub fn set_mode(_context: Context, args: Args<'_>) -> Option<Reply> {
     }))
 }
 
-/// Policies, their faults and how many are suspended, for INFO.
-pub fn summary() -> (u64, u64, u64) {
-    let policies = policies();
-    let all = policies.policies();
-    let faults = all.iter().map(|policy| policy.counters.faults).sum();
-    (all.len() as u64, faults, all.iter().filter(|policy| policy.suspended).count() as u64)
-}
-
 fn state(policy: &Policy) -> &'static str {
     if policy.suspended { "suspended" } else { "ready" }
 }
 
 fn refuse_nested(context: Context, sub: &str) -> Result<()> {
     if context.setting() == Setting::Nested {
-        return Err(Error::bad(format!("BULL.POLICY {sub} compiles in the background and cannot run in MULTI or a script")));
+        return Err(Error::bad(format!(
+            "BULL.POLICY {sub} compiles in the background and cannot run in MULTI or a script"
+        )));
     }
     Ok(())
 }

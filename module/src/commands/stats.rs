@@ -1,11 +1,11 @@
 //! BULL.STATS: a queue in numbers, or this node and its queues. Each number is read in O(1).
 
-use super::admission::policies;
 use super::parse::Cursor;
 use super::queues::{DEFAULT_COUNT, readable};
 use super::{answer, queue};
 use crate::error::{Error, Result};
 use crate::keeper;
+use crate::keeper::admission::policies;
 use crate::metrics;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
@@ -50,7 +50,8 @@ fn one(context: Context, queue: &QueueName) -> Result<Reply> {
     }
     let counts = Counts::read(&store, &keys);
     let unfinished = counts.waiting + counts.active + counts.delayed + counts.prioritized + counts.waiting_children;
-    if store.kind(&keys.meta) == Kind::None && store.kind(&keys.id) == Kind::None
+    if store.kind(&keys.meta) == Kind::None
+        && store.kind(&keys.id) == Kind::None
         && unfinished + counts.paused + counts.completed + counts.failed == 0
     {
         return Err(Error::NoQueue(queue.display().into_owned()));

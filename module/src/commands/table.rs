@@ -15,13 +15,41 @@ const QUEUE: Arg = arg("queue", ArgKind::Key, "Qualified name <prefix>:<name>, w
 const POLICY: Arg = arg("name", ArgKind::String, "Name of the policy.");
 
 const MODES: ArgKind = ArgKind::OneOf(&[
-    Arg { name: "enforce", kind: ArgKind::Token, token: Some("ENFORCE"), optional: false, multiple: false, summary: "Verdicts bind." },
-    Arg { name: "observe", kind: ArgKind::Token, token: Some("OBSERVE"), optional: false, multiple: false, summary: "Verdicts are counted only." },
+    Arg {
+        name: "enforce",
+        kind: ArgKind::Token,
+        token: Some("ENFORCE"),
+        optional: false,
+        multiple: false,
+        summary: "Verdicts bind.",
+    },
+    Arg {
+        name: "observe",
+        kind: ArgKind::Token,
+        token: Some("OBSERVE"),
+        optional: false,
+        multiple: false,
+        summary: "Verdicts are counted only.",
+    },
 ]);
 
 const ON_ERROR: ArgKind = ArgKind::OneOf(&[
-    Arg { name: "admit", kind: ArgKind::Token, token: Some("ADMIT"), optional: false, multiple: false, summary: "The job enters." },
-    Arg { name: "reject", kind: ArgKind::Token, token: Some("REJECT"), optional: false, multiple: false, summary: "The job is refused." },
+    Arg {
+        name: "admit",
+        kind: ArgKind::Token,
+        token: Some("ADMIT"),
+        optional: false,
+        multiple: false,
+        summary: "The job enters.",
+    },
+    Arg {
+        name: "reject",
+        kind: ArgKind::Token,
+        token: Some("REJECT"),
+        optional: false,
+        multiple: false,
+        summary: "The job is refused.",
+    },
 ]);
 
 pub static COMMANDS: &[Definition] = &[
@@ -42,7 +70,14 @@ pub static COMMANDS: &[Definition] = &[
             option("id", "ID", ArgKind::String, "A custom id."),
             option("delay", "DELAY", ArgKind::String, "Milliseconds, or a time such as 90s or 7d."),
             option("priority", "PRIORITY", ArgKind::Integer, "0 to 2097151; lower runs first, 0 before all."),
-            Arg { name: "lifo", kind: ArgKind::Token, token: Some("LIFO"), optional: true, multiple: false, summary: "Runs before the jobs that wait." },
+            Arg {
+                name: "lifo",
+                kind: ArgKind::Token,
+                token: Some("LIFO"),
+                optional: true,
+                multiple: false,
+                summary: "Runs before the jobs that wait.",
+            },
             option("timestamp", "TIMESTAMP", ArgKind::Integer, "Unix time of the job, milliseconds."),
             option("opts", "OPTS", ArgKind::String, "BullMQ's JobsOptions as JSON."),
         ],
@@ -57,7 +92,14 @@ pub static COMMANDS: &[Definition] = &[
         summary: "Counts of a queue, or of this node and each of its queues.",
         complexity: "O(1) for a queue, O(N) with the queues of the node",
         since: "0.1.0",
-        args: &[Arg { name: "queue", kind: ArgKind::Key, token: None, optional: true, multiple: false, summary: "Qualified name; without it, the node." }],
+        args: &[Arg {
+            name: "queue",
+            kind: ArgKind::Key,
+            token: None,
+            optional: true,
+            multiple: false,
+            summary: "Qualified name; without it, the node.",
+        }],
     },
     Definition {
         name: "BULL.QUEUES",
@@ -98,7 +140,12 @@ pub static COMMANDS: &[Definition] = &[
         since: "0.1.0",
         args: &[
             QUEUE,
-            option("completed", "COMPLETED", ArgKind::String, "Age from which completed jobs go, such as 7d; 0 for all."),
+            option(
+                "completed",
+                "COMPLETED",
+                ArgKind::String,
+                "Age from which completed jobs go, such as 7d; 0 for all.",
+            ),
             option("failed", "FAILED", ArgKind::String, "Age from which failed jobs go."),
             option("limit", "LIMIT", ArgKind::Integer, "Removals at most."),
         ],

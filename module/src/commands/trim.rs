@@ -8,12 +8,12 @@ use crate::queue::error::QueueError;
 use crate::queue::job::QueueKeys;
 use crate::queue::store::{Kind, Store};
 use crate::queue::trim::{Criteria, Trim};
+use crate::redis::Context;
 use crate::redis::block::wait;
 use crate::redis::context::{Access, Setting, now_ms};
 use crate::redis::reply::Reply;
 use crate::redis::store::LiveStore;
 use crate::redis::string::Args;
-use crate::redis::Context;
 use crate::text::short;
 
 const WORDS: [&str; 3] = ["COMPLETED", "FAILED", "LIMIT"];

@@ -1,9 +1,11 @@
-//! The work of the one timer: finding queues, trimming in slices, sampling the server's memory.
+//! What goes on by itself: finding queues, trimming in slices, the policies' ticks, sampling the server's memory.
 //!
 //! Writes only where this node is a primary and no client is paused; otherwise the work waits.
 
+pub mod admission;
 pub mod node;
 pub mod queues;
+pub mod ticks;
 pub mod trims;
 
 use crate::redis::Context;
@@ -19,7 +21,8 @@ pub fn tick(context: Context) -> u64 {
     node::sample(context);
     let scanning = queues::scan_slice(context);
     let trimming = trims::slice(context);
-    if scanning || trimming { BUSY_MS } else { IDLE_MS }
+    let ticking = ticks::slice(context);
+    if scanning || trimming || ticking { BUSY_MS } else { IDLE_MS }
 }
 
 /// A key that ends with `:meta` was written or went.

@@ -51,7 +51,8 @@ pub fn list(context: Context) -> Vec<QueueName> {
     let names: Vec<QueueName> =
         state().known.iter().filter(|(of, _)| *of == db).map(|(_, name)| name.clone()).collect();
     let store = LiveStore(context);
-    let (alive, gone): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| store.kind(&name.key("meta")) == Kind::Hash);
+    let (alive, gone): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|name| store.kind(&name.key("meta")) == Kind::Hash);
     if !gone.is_empty() {
         let mut state = state();
         for name in gone {
@@ -59,6 +60,18 @@ pub fn list(context: Context) -> Vec<QueueName> {
         }
     }
     alive
+}
+
+/// All queues by database, in batches.
+pub fn batches(size: usize) -> Vec<(i32, Vec<QueueName>)> {
+    let mut batches: Vec<(i32, Vec<QueueName>)> = Vec::new();
+    for (db, name) in &state().known {
+        match batches.last_mut() {
+            Some((of, batch)) if of == db && batch.len() < size => batch.push(name.clone()),
+            _ => batches.push((*db, vec![name.clone()])),
+        }
+    }
+    batches
 }
 
 fn name_of(key: &[u8]) -> Option<QueueName> {

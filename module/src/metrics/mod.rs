@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::redis::info::Section;
 use crate::redis::log::{Level, log};
-use crate::{commands, entry, keeper};
+use crate::{entry, keeper};
 
 /// A number that only grows.
 pub struct Counter(AtomicU64);
@@ -46,7 +46,7 @@ pub fn late_error(place: &str, text: &str) {
 /// The sections of `INFO bull`.
 pub fn info() -> Vec<Section> {
     let queues = keeper::queues::snapshot();
-    let (policies, faults, suspended) = commands::policy::summary();
+    let (policies, faults, suspended) = keeper::admission::summary();
     vec![
         Section {
             name: "jobs",

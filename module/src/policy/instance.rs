@@ -6,7 +6,7 @@ use super::bindings::{Guard, GuardPre};
 use super::compiled::Compiled;
 use super::engine::{Held, Limits, store};
 use super::faults::{Fault, LoadError};
-use super::{Job, Node, Queue, Verdict};
+use super::{Action, Job, Node, Queue, Verdict};
 
 /// `configure` may parse JSON: it gets this many times the fuel of a decision.
 const CONFIGURE_FUEL: u64 = 100;
@@ -53,6 +53,12 @@ impl Instance {
     pub fn admit(&mut self, node: Node, queue: &Queue, job: &Job) -> Result<Verdict, Fault> {
         refill(&mut self.store, self.fuel);
         self.guard.call_admit(&mut self.store, node, queue, job).map_err(|error| Fault::of(&error))
+    }
+
+    /// One call of a tick, with the fuel of a decision for each queue.
+    pub fn tick(&mut self, node: Node, queues: &[Queue]) -> Result<Vec<Action>, Fault> {
+        refill(&mut self.store, self.fuel.saturating_mul(1 + queues.len() as u64));
+        self.guard.call_tick(&mut self.store, node, queues).map_err(|error| Fault::of(&error))
     }
 }
 

@@ -10,7 +10,7 @@ use super::compiled::Compiled;
 use super::faults::Fault;
 use super::instance::Instance;
 use super::times::Times;
-use super::{Job, Node, Queue, Verdict};
+use super::{Action, Job, Node, Queue, Verdict};
 
 /// Whether a verdict binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,12 +120,17 @@ impl Policy {
         self.recent_faults.clear();
     }
 
-    fn ask(&mut self, node: Node, queue: &Queue, job: &Job) -> Result<Verdict, Fault> {
+    /// The warm instance, or a new one after a fault.
+    fn instance(&mut self) -> Result<&mut Instance, Fault> {
         if self.instance.is_none() {
             let fresh = Instance::new(&self.compiled, &self.settings.config);
             self.instance = Some(fresh.map_err(|error| Fault::Reply(error.to_string()))?);
         }
-        let instance = self.instance.as_mut().expect("made above");
+        Ok(self.instance.as_mut().expect("made above"))
+    }
+
+    fn ask(&mut self, node: Node, queue: &Queue, job: &Job) -> Result<Verdict, Fault> {
+        let instance = self.instance()?;
         let start = Instant::now();
         let verdict = instance.admit(node, queue, job);
         self.times.add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
@@ -135,7 +140,7 @@ impl Policy {
         verdict
     }
 
-    fn fault(&mut self, fault: &Fault, now_ms: u64) {
+    fn fault(&mut self, fault: &Fault, now_ms: u64) -> Incident {
         self.counters.faults += 1;
         self.last_error = Some(fault.to_string());
         self.recent_faults.push_back(now_ms);
@@ -143,6 +148,7 @@ impl Policy {
             self.recent_faults.pop_front();
         }
         self.suspended = self.recent_faults.len() >= MAX_FAULTS;
+        Incident { policy: self.name.clone(), text: fault.to_string(), suspended: self.suspended }
     }
 }
 
@@ -213,6 +219,17 @@ impl Registry {
         self.policies.iter().any(|policy| policy.pattern.matches(queue))
     }
 
+    /// Ticks one policy with those of the queues that it covers. None: it is gone or suspended.
+    pub fn tick(&mut self, name: &str, node: Node, mut queues: Vec<Queue>) -> Option<Result<Vec<Action>, Incident>> {
+        let policy = self.get_mut(name).filter(|policy| !policy.suspended)?;
+        queues.retain(|queue| policy.pattern.matches(&queue.name));
+        let actions = policy.instance().and_then(|instance| instance.tick(node, &queues));
+        Some(actions.map_err(|fault| {
+            policy.instance = None;
+            policy.fault(&fault, node.now_ms)
+        }))
+    }
+
     /// Walks the policies in order; the first verdict that binds ends the walk.
     pub fn decide(&mut self, node: Node, queue: &Queue, job: &Job, incidents: &mut Vec<Incident>) -> Decision {
         for policy in &mut self.policies {
@@ -226,12 +243,7 @@ impl Registry {
                 match policy.ask(node, queue, job) {
                     Ok(verdict) => Some(verdict),
                     Err(fault) => {
-                        policy.fault(&fault, node.now_ms);
-                        incidents.push(Incident {
-                            policy: policy.name.clone(),
-                            text: fault.to_string(),
-                            suspended: policy.suspended,
-                        });
+                        incidents.push(policy.fault(&fault, node.now_ms));
                         None
                     }
                 }

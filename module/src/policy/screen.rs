@@ -18,6 +18,9 @@ pub fn screen(wasm: &[u8], max_bytes: usize) -> Result<(), LoadError> {
     let refuse = |what: String| Err(LoadError::Screened(what));
     let broken = |error: wasmparser::BinaryReaderError| LoadError::NotComponent(error.to_string());
     let (mut functions, mut parts, mut is_component) = (0u32, 0u32, None);
+    if !wasm.starts_with(b"\0asm") {
+        return Err(LoadError::NotComponent("it does not start as WebAssembly does".into()));
+    }
     for payload in Parser::new(0).parse_all(wasm) {
         match payload.map_err(broken)? {
             Payload::Version { encoding, .. } => {
@@ -54,7 +57,7 @@ pub fn screen(wasm: &[u8], max_bytes: usize) -> Result<(), LoadError> {
         Some(false) => Err(LoadError::NotComponent(
             "it is a core module; make it a component with scripts/build-policies or `wasm-tools component new`".into(),
         )),
-        None => Err(LoadError::NotComponent("it is empty".into())),
+        None => Err(LoadError::NotComponent("it has no header".into())),
     }
 }
 

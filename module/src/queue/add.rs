@@ -43,7 +43,13 @@ pub struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// Checks everything that could fail in the middle of the writes.
-    pub fn check(store: &impl Store, queue: &'a QueueName, keys: &'a QueueKeys, job: &NewJob<'_>, style: Style) -> Result<Self> {
+    pub fn check(
+        store: &impl Store,
+        queue: &'a QueueName,
+        keys: &'a QueueKeys,
+        job: &NewJob<'_>,
+        style: Style,
+    ) -> Result<Self> {
         if let Some(parent) = &job.options.parent
             && store.kind(&parent.key()) == Kind::None
         {
@@ -166,11 +172,15 @@ impl<'a> Plan<'a> {
             fields.push((Known::Deid.into(), rule.id.as_str().into()));
         }
         store.hset(hash, &fields)?;
-        store.xadd(&self.keys.events, None, &[
-            (Known::Event.into(), Known::Added.into()),
-            (Known::JobId.into(), id.into()),
-            (Known::Name.into(), job.name.into()),
-        ])?;
+        store.xadd(
+            &self.keys.events,
+            None,
+            &[
+                (Known::Event.into(), Known::Added.into()),
+                (Known::JobId.into(), id.into()),
+                (Known::Name.into(), job.name.into()),
+            ],
+        )?;
         Ok(())
     }
 
@@ -190,10 +200,12 @@ impl<'a> Plan<'a> {
             }
         }
         marker_if_free(store, &keys.marker, self.meta.hold)?;
-        xadd_capped(store, &keys.events, cap, &[
-            (Known::Event.into(), Known::Waiting.into()),
-            (Known::JobId.into(), id.into()),
-        ])
+        xadd_capped(
+            store,
+            &keys.events,
+            cap,
+            &[(Known::Event.into(), Known::Waiting.into()), (Known::JobId.into(), id.into())],
+        )
     }
 
     /// handleDuplicatedJob and updateExistingJobsParent; the -7 case was refused by the checks.
@@ -207,15 +219,20 @@ impl<'a> Plan<'a> {
             } else {
                 store.sadd(&parent.dependencies(), hash)?;
             }
-            store.hset(hash, &[
-                (Known::ParentKey.into(), Word::Bytes(&parent.key)),
-                (Known::Parent.into(), link.json().as_str().into()),
-            ])?;
+            store.hset(
+                hash,
+                &[
+                    (Known::ParentKey.into(), Word::Bytes(&parent.key)),
+                    (Known::Parent.into(), link.json().as_str().into()),
+                ],
+            )?;
         }
-        xadd_capped(store, &self.keys.events, self.meta.cap(), &[
-            (Known::Event.into(), Known::Duplicated.into()),
-            (Known::JobId.into(), id.into()),
-        ])?;
+        xadd_capped(
+            store,
+            &self.keys.events,
+            self.meta.cap(),
+            &[(Known::Event.into(), Known::Duplicated.into()), (Known::JobId.into(), id.into())],
+        )?;
         Ok(Added::Duplicate(id.to_vec()))
     }
 }
@@ -231,7 +248,13 @@ pub fn priority_score(priority: u32, turn: i64) -> f64 {
 
 /// addDelayedJob: score, event and the delay marker, which pause never suppresses.
 pub fn enqueue_delayed(
-    store: &mut impl Store, keys: &QueueKeys, id: &[u8], timestamp: f64, delay: f64, cap: u64, style: Style,
+    store: &mut impl Store,
+    keys: &QueueKeys,
+    id: &[u8],
+    timestamp: f64,
+    delay: f64,
+    cap: u64,
+    style: Style,
 ) -> Result<()> {
     let due = if delay > 0.0 { timestamp + delay } else { timestamp };
     let (min, max) = (due * 4096.0, (due + 1.0) * 4096.0 - 1.0);
@@ -242,11 +265,16 @@ pub fn enqueue_delayed(
     };
     store.zadd(&keys.delayed, score, id)?;
     let due = call_argument(due, style);
-    xadd_capped(store, &keys.events, cap, &[
-        (Known::Event.into(), Known::Delayed.into()),
-        (Known::JobId.into(), id.into()),
-        (Known::Delay.into(), due.as_str().into()),
-    ])?;
+    xadd_capped(
+        store,
+        &keys.events,
+        cap,
+        &[
+            (Known::Event.into(), Known::Delayed.into()),
+            (Known::JobId.into(), id.into()),
+            (Known::Delay.into(), due.as_str().into()),
+        ],
+    )?;
     delayed_marker(store, &keys.delayed, &keys.marker)
 }
 

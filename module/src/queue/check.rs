@@ -11,11 +11,7 @@ pub fn expect(store: &impl Store, key: &[u8], expected: Kind) -> Result<bool> {
     match store.kind(key) {
         Kind::None => Ok(false),
         found if found == expected => Ok(true),
-        found => Err(QueueError::WrongType {
-            key: short(key, 128),
-            found: found.name(),
-            expected: expected.name(),
-        }),
+        found => Err(QueueError::WrongType { key: short(key, 128), found: found.name(), expected: expected.name() }),
     }
 }
 
@@ -51,9 +47,10 @@ impl Meta {
             true
         } else if let Some(limit) = store.hget(meta, Known::Concurrency.into()) {
             expect(store, active, Kind::List)?;
-            let limit = std::str::from_utf8(&limit).ok().and_then(|text| text.trim().parse::<f64>().ok()).ok_or_else(|| {
-                QueueError::bad(format!("concurrency of '{}' is not a number", short(meta, 128)))
-            })?;
+            let limit = std::str::from_utf8(&limit)
+                .ok()
+                .and_then(|text| text.trim().parse::<f64>().ok())
+                .ok_or_else(|| QueueError::bad(format!("concurrency of '{}' is not a number", short(meta, 128))))?;
             store.len(active) as f64 >= limit
         } else {
             false

@@ -96,11 +96,15 @@ impl<'a> Window<'a> {
             return Ok(Some(current));
         }
         delete_job(store, &entry.queue.key(&current))?;
-        store.xadd(&entry.keys.events, None, &[
-            (Known::Event.into(), Known::Removed.into()),
-            (Known::JobId.into(), Word::Bytes(&current)),
-            (Known::Prev.into(), Known::Delayed.into()),
-        ])?;
+        store.xadd(
+            &entry.keys.events,
+            None,
+            &[
+                (Known::Event.into(), Known::Removed.into()),
+                (Known::JobId.into(), Word::Bytes(&current)),
+                (Known::Prev.into(), Known::Delayed.into()),
+            ],
+        )?;
         // The roles are swapped here, as in removeDelayedJob.
         deduplicated(store, entry, entry.id, &self.rule.id, &current)?;
         store.del(&[&self.next])?;
@@ -146,12 +150,17 @@ impl<'a> Window<'a> {
 }
 
 fn deduplicated(store: &mut impl Store, entry: &Entry<'_, '_>, job: &[u8], id: &str, other: &[u8]) -> Result<()> {
-    xadd_capped(store, &entry.keys.events, entry.cap, &[
-        (Known::Event.into(), Known::Deduplicated.into()),
-        (Known::JobId.into(), job.into()),
-        (Known::DeduplicationId.into(), id.into()),
-        (Known::DeduplicatedJobId.into(), other.into()),
-    ])
+    xadd_capped(
+        store,
+        &entry.keys.events,
+        entry.cap,
+        &[
+            (Known::Event.into(), Known::Deduplicated.into()),
+            (Known::JobId.into(), job.into()),
+            (Known::DeduplicationId.into(), id.into()),
+            (Known::DeduplicatedJobId.into(), other.into()),
+        ],
+    )
 }
 
 /// removeJobKeys: the six keys of a job. How many existed.

@@ -13,7 +13,13 @@ pub const MAX_DISPLACED: u32 = 100;
 
 /// Removes up to `jobs` from the end of `wait` that workers take from, each with its event. Stops at a job that must
 /// stay: one with children, a lock, or the pending iteration of a scheduler.
-pub fn displace_oldest(store: &mut impl Store, queue: &QueueName, keys: &QueueKeys, jobs: u32, now_ms: u64) -> Result<()> {
+pub fn displace_oldest(
+    store: &mut impl Store,
+    queue: &QueueName,
+    keys: &QueueKeys,
+    jobs: u32,
+    now_ms: u64,
+) -> Result<()> {
     expect(store, &keys.wait, Kind::List)?;
     let cap = Meta::read(store, keys)?.cap();
     for _ in 0..jobs.min(MAX_DISPLACED) {
@@ -26,11 +32,15 @@ pub fn displace_oldest(store: &mut impl Store, queue: &QueueName, keys: &QueueKe
             break;
         }
         store.lrem(&keys.wait, -1, &id)?;
-        store.xadd(&keys.events, Some(cap), &[
-            (Known::Event.into(), Known::Removed.into()),
-            (Known::JobId.into(), Word::Bytes(&id)),
-            (Known::Prev.into(), Known::Wait.into()),
-        ])?;
+        store.xadd(
+            &keys.events,
+            Some(cap),
+            &[
+                (Known::Event.into(), Known::Removed.into()),
+                (Known::JobId.into(), Word::Bytes(&id)),
+                (Known::Prev.into(), Known::Wait.into()),
+            ],
+        )?;
     }
     Ok(())
 }

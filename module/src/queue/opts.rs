@@ -102,7 +102,9 @@ impl JobOptions {
         if let Some(id) = words.id {
             let id = std::str::from_utf8(id).map_err(|_| QueueError::bad("ID is not valid UTF-8"))?;
             if id.is_empty() {
-                return Err(QueueError::bad("ID must not be empty; leave the word out for an id of the queue's counter"));
+                return Err(QueueError::bad(
+                    "ID must not be empty; leave the word out for an id of the queue's counter",
+                ));
             }
             map.insert("jobId".into(), id.into());
         }
@@ -202,8 +204,25 @@ const ON_FAILURE: [(&str, &str); 4] = [
 
 /// Suffixes that are the queue's own keys: a job with such an id would overwrite one of them.
 const RESERVED_IDS: [&str; 20] = [
-    "wait", "paused", "active", "prioritized", "delayed", "waiting-children", "completed", "failed", "meta", "id", "pc",
-    "marker", "events", "stalled", "stalled-check", "limiter", "repeat", "priority", "metrics:completed",
+    "wait",
+    "paused",
+    "active",
+    "prioritized",
+    "delayed",
+    "waiting-children",
+    "completed",
+    "failed",
+    "meta",
+    "id",
+    "pc",
+    "marker",
+    "events",
+    "stalled",
+    "stalled-check",
+    "limiter",
+    "repeat",
+    "priority",
+    "metrics:completed",
     "metrics:failed",
 ];
 
@@ -226,7 +245,9 @@ fn whole_in(map: &Map<String, Value>, option: &str, max: u32) -> Result<Option<u
     match map.get(option) {
         None => Ok(None),
         Some(value) => match value.as_f64() {
-            Some(number) if number.fract() == 0.0 && (0.0..=f64::from(max)).contains(&number) => Ok(Some(number as u32)),
+            Some(number) if number.fract() == 0.0 && (0.0..=f64::from(max)).contains(&number) => {
+                Ok(Some(number as u32))
+            }
             _ => Err(wrong(option, &format!("a whole number from 0 to {max}"))),
         },
     }
@@ -274,10 +295,16 @@ fn normalise_backoff(map: &mut Map<String, Value>) -> Result<()> {
         }
         Some(Value::Object(backoff)) => {
             if !backoff.get("type").is_some_and(Value::is_string) {
-                return Err(wrong("backoff", "a number, or an object with a type such as {\"type\":\"fixed\",\"delay\":1000}"));
+                return Err(wrong(
+                    "backoff",
+                    "a number, or an object with a type such as {\"type\":\"fixed\",\"delay\":1000}",
+                ));
             }
             number_in(backoff, "delay", 0.0, f64::MAX)?;
-            if backoff.get("jitter").is_some_and(|jitter| !jitter.as_f64().is_some_and(|share| (0.0..=1.0).contains(&share))) {
+            if backoff
+                .get("jitter")
+                .is_some_and(|jitter| !jitter.as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)))
+            {
                 return Err(wrong("backoff.jitter", "a number from 0 to 1"));
             }
         }
@@ -374,7 +401,8 @@ fn deduplication(map: &Map<String, Value>) -> Result<Option<Deduplication>> {
     if id.is_empty() {
         return Err(wrong("deduplication", "an object with an id that is not empty"));
     }
-    let present: Map<String, Value> = value.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let present: Map<String, Value> =
+        value.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
     let ttl = number_in(&present, "ttl", 0.0, MAX_MILLIS).map_err(|_| wrong("deduplication.ttl", "milliseconds"))?;
     if ttl.is_some_and(|ttl| ttl.fract() != 0.0) {
         return Err(wrong("deduplication.ttl", "whole milliseconds"));
@@ -492,9 +520,14 @@ mod tests {
 
     #[test]
     fn lua_tables_have_no_empty_arrays_and_no_long_numbers() {
-        assert_eq!(text(r#"{"attempts":0,"x":[],"y":[1,null,3,null],"z":{"a":null},"u":"a/b\u0001"}"#),
-            r#"{"attempts":0,"x":{},"y":[1,null,3],"z":{},"u":"a\/b\u0001"}"#);
-        assert_eq!(text(r#"{"attempts":0,"n":123456789012345,"f":0.1}"#), r#"{"attempts":0,"n":1.2345678901234e+14,"f":0.1}"#);
+        assert_eq!(
+            text(r#"{"attempts":0,"x":[],"y":[1,null,3,null],"z":{"a":null},"u":"a/b\u0001"}"#),
+            r#"{"attempts":0,"x":{},"y":[1,null,3],"z":{},"u":"a\/b\u0001"}"#
+        );
+        assert_eq!(
+            text(r#"{"attempts":0,"n":123456789012345,"f":0.1}"#),
+            r#"{"attempts":0,"n":1.2345678901234e+14,"f":0.1}"#
+        );
         assert!(refused(r#"{"x":[1,null,null,null,null,null,null,null,null,null,null,2]}"#).contains("nulls"));
     }
 

@@ -34,7 +34,8 @@ impl Parent {
 
     /// `json` is the `parent` field; where it does not fit the key, the id is what follows the last colon.
     pub fn from_fields(key: Vec<u8>, json: &[u8]) -> Self {
-        let told = serde_json::from_slice::<Value>(json).ok().and_then(|value| Some(value.get("id")?.as_str()?.to_owned()));
+        let told =
+            serde_json::from_slice::<Value>(json).ok().and_then(|value| Some(value.get("id")?.as_str()?.to_owned()));
         if let Some(id) = told
             && let Some(base) = key.strip_suffix(id.as_bytes())
             && base.ends_with(b":")
@@ -102,11 +103,15 @@ impl Parent {
             let delayed = self.queue_key("delayed");
             store.zadd(&delayed, due * 4096.0, &self.id)?;
             let due = super::number::call_argument(due, Style::Shortest);
-            store.xadd(&events, None, &[
-                (Known::Event.into(), Known::Delayed.into()),
-                (Known::JobId.into(), id),
-                (Known::Delay.into(), Word::Bytes(due.as_bytes())),
-            ])?;
+            store.xadd(
+                &events,
+                None,
+                &[
+                    (Known::Event.into(), Known::Delayed.into()),
+                    (Known::JobId.into(), id),
+                    (Known::Delay.into(), Word::Bytes(due.as_bytes())),
+                ],
+            )?;
             return delayed_marker(store, &delayed, &marker);
         }
         let meta = Meta::read_at(store, &self.queue_key("meta"), &self.queue_key("active"))?;
@@ -114,14 +119,22 @@ impl Parent {
             store.push(&self.queue_key("wait"), End::Right, &self.id)?;
         } else {
             let turn = store.incr(&self.queue_key("pc"))?;
-            store.zadd(&self.queue_key("prioritized"), priority * 4_294_967_296.0 + (turn % 4_294_967_296) as f64, &self.id)?;
+            store.zadd(
+                &self.queue_key("prioritized"),
+                priority * 4_294_967_296.0 + (turn % 4_294_967_296) as f64,
+                &self.id,
+            )?;
         }
         marker_if_free(store, &marker, meta.hold)?;
-        store.xadd(&events, None, &[
-            (Known::Event.into(), Known::Waiting.into()),
-            (Known::JobId.into(), id),
-            (Known::Prev.into(), Known::WaitingChildren.into()),
-        ])?;
+        store.xadd(
+            &events,
+            None,
+            &[
+                (Known::Event.into(), Known::Waiting.into()),
+                (Known::JobId.into(), id),
+                (Known::Prev.into(), Known::WaitingChildren.into()),
+            ],
+        )?;
         Ok(())
     }
 }

@@ -32,7 +32,13 @@ pub enum Removal {
 }
 
 /// Removes what belongs to a finished job; the caller takes the id out of its set in the same slice.
-pub fn remove_finished(store: &mut impl Store, queue: &QueueName, keys: &QueueKeys, id: &[u8], now_ms: u64) -> Result<Removal> {
+pub fn remove_finished(
+    store: &mut impl Store,
+    queue: &QueueName,
+    keys: &QueueKeys,
+    id: &[u8],
+    now_ms: u64,
+) -> Result<Removal> {
     let hash = queue.key(id);
     if let Some(kept) = keeps(store, keys, id, &hash) {
         return Ok(Removal::Kept(kept));

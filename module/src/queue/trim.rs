@@ -119,10 +119,9 @@ impl Trim {
     /// Jobs that still fit the criteria and could go.
     pub fn remaining(&self, store: &impl Store) -> Result<u64> {
         let mut left = 0;
-        for (key, before) in [
-            (&self.keys.completed, self.criteria.completed_before),
-            (&self.keys.failed, self.criteria.failed_before),
-        ] {
+        for (key, before) in
+            [(&self.keys.completed, self.criteria.completed_before), (&self.keys.failed, self.criteria.failed_before)]
+        {
             if let Some(before) = before
                 && store.kind(key) == Kind::ZSet
             {
@@ -136,10 +135,11 @@ impl Trim {
     pub fn announce(&self, store: &mut impl Store) -> Result<()> {
         if self.removed() > 0 && expect(store, &self.keys.events, Kind::Stream).is_ok() {
             let count = self.removed().to_string();
-            store.xadd(&self.keys.events, None, &[
-                (Known::Event.into(), Known::Cleaned.into()),
-                (Known::Count.into(), Word::Bytes(count.as_bytes())),
-            ])?;
+            store.xadd(
+                &self.keys.events,
+                None,
+                &[(Known::Event.into(), Known::Cleaned.into()), (Known::Count.into(), Word::Bytes(count.as_bytes()))],
+            )?;
         }
         Ok(())
     }

@@ -86,7 +86,8 @@ impl Context {
             }
             // SAFETY: "v" takes a pointer to strings and their count, all alive until the call returns.
             unsafe {
-                let reply = api!(RedisModule_Call)(self.0, command.as_ptr(), format.as_ptr(), argv.as_mut_ptr(), argv.len());
+                let reply =
+                    api!(RedisModule_Call)(self.0, command.as_ptr(), format.as_ptr(), argv.as_mut_ptr(), argv.len());
                 if reply.is_null() {
                     return Err(StoreError(format!("the server refused {}", command.to_string_lossy())));
                 }

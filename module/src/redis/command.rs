@@ -95,7 +95,8 @@ macro_rules! entries {
     ($($index:literal)+) => { [$(enter::<$index>),+] };
 }
 
-static ENTRIES: [Entry; MAX] = entries!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+static ENTRIES: [Entry; MAX] =
+    entries!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
 
 /// Registers all commands. Only while the module loads. Errors: the name of the command that the server refused.
 pub fn register(context: Context, definitions: &'static [Definition]) -> Result<(), &'static str> {

@@ -34,14 +34,29 @@ pub fn register(context: Context, settings: &'static [Setting]) -> Result<(), &'
                     let flags = if *memory { raw::REDISMODULE_CONFIG_MEMORY } else { raw::REDISMODULE_CONFIG_DEFAULT };
                     let data = std::ptr::from_ref::<AtomicI64>(value).cast_mut().cast();
                     api!(RedisModule_RegisterNumericConfig)(
-                        context.0, name.as_ptr(), *default, flags, *min, *max, Some(get_number), Some(set_number), None, data,
+                        context.0,
+                        name.as_ptr(),
+                        *default,
+                        flags,
+                        *min,
+                        *max,
+                        Some(get_number),
+                        Some(set_number),
+                        None,
+                        data,
                     )
                 }
                 Place::Switch { value, default } => {
                     let data = std::ptr::from_ref::<AtomicBool>(value).cast_mut().cast();
                     api!(RedisModule_RegisterBoolConfig)(
-                        context.0, name.as_ptr(), c_int::from(*default), raw::REDISMODULE_CONFIG_DEFAULT,
-                        Some(get_switch), Some(set_switch), None, data,
+                        context.0,
+                        name.as_ptr(),
+                        c_int::from(*default),
+                        raw::REDISMODULE_CONFIG_DEFAULT,
+                        Some(get_switch),
+                        Some(set_switch),
+                        None,
+                        data,
                     )
                 }
             }
@@ -51,7 +66,11 @@ pub fn register(context: Context, settings: &'static [Setting]) -> Result<(), &'
         }
     }
     // SAFETY: the context is that of the loading module.
-    if unsafe { api!(RedisModule_LoadConfigs)(context.0) } == OK { Ok(()) } else { Err("a bull.* setting of redis.conf") }
+    if unsafe { api!(RedisModule_LoadConfigs)(context.0) } == OK {
+        Ok(())
+    } else {
+        Err("a bull.* setting of redis.conf")
+    }
 }
 
 unsafe extern "C" fn get_number(_name: *const c_char, data: *mut c_void) -> c_longlong {
@@ -59,7 +78,12 @@ unsafe extern "C" fn get_number(_name: *const c_char, data: *mut c_void) -> c_lo
     unsafe { (*data.cast::<AtomicI64>()).load(Ordering::Relaxed) }
 }
 
-unsafe extern "C" fn set_number(_name: *const c_char, value: c_longlong, data: *mut c_void, _error: *mut *mut RawString) -> c_int {
+unsafe extern "C" fn set_number(
+    _name: *const c_char,
+    value: c_longlong,
+    data: *mut c_void,
+    _error: *mut *mut RawString,
+) -> c_int {
     // SAFETY: registered with a static atomic; the server has checked the range.
     unsafe { (*data.cast::<AtomicI64>()).store(value, Ordering::Relaxed) };
     OK
@@ -70,7 +94,12 @@ unsafe extern "C" fn get_switch(_name: *const c_char, data: *mut c_void) -> c_in
     c_int::from(unsafe { (*data.cast::<AtomicBool>()).load(Ordering::Relaxed) })
 }
 
-unsafe extern "C" fn set_switch(_name: *const c_char, value: c_int, data: *mut c_void, _error: *mut *mut RawString) -> c_int {
+unsafe extern "C" fn set_switch(
+    _name: *const c_char,
+    value: c_int,
+    data: *mut c_void,
+    _error: *mut *mut RawString,
+) -> c_int {
     // SAFETY: registered with a static atomic.
     unsafe { (*data.cast::<AtomicBool>()).store(value != 0, Ordering::Relaxed) };
     OK

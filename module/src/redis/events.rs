@@ -57,7 +57,12 @@ extern "C" fn key_event(context: *mut RawContext, _kind: c_int, event: *const c_
     OK
 }
 
-unsafe extern "C" fn server_event(_context: *mut RawContext, event: raw::RedisModuleEvent, sub: u64, data: *mut c_void) {
+unsafe extern "C" fn server_event(
+    _context: *mut RawContext,
+    event: raw::RedisModuleEvent,
+    sub: u64,
+    data: *mut c_void,
+) {
     let change = match event.id {
         raw::REDISMODULE_EVENT_FLUSHDB if sub == raw::REDISMODULE_SUBEVENT_FLUSHDB_END => {
             // SAFETY: flush events carry this struct.

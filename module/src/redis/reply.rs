@@ -61,7 +61,9 @@ impl Context {
         unsafe {
             match reply {
                 Reply::Integer(value) => api!(RedisModule_ReplyWithLongLong)(self.0, *value),
-                Reply::Bulk(bytes) => api!(RedisModule_ReplyWithStringBuffer)(self.0, bytes.as_ptr().cast(), bytes.len()),
+                Reply::Bulk(bytes) => {
+                    api!(RedisModule_ReplyWithStringBuffer)(self.0, bytes.as_ptr().cast(), bytes.len())
+                }
                 Reply::Text(text) => api!(RedisModule_ReplyWithStringBuffer)(self.0, text.as_ptr().cast(), text.len()),
                 Reply::Simple(text) => {
                     let text = CString::new(printable(text.as_bytes())).unwrap_or_default();

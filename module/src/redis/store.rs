@@ -145,8 +145,14 @@ impl Store for LiveStore {
     fn zrange_by_score(&self, key: &[u8], min: f64, max: f64, offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>> {
         let (min, max) = (score_text(min), score_text(max));
         let (offset, count) = (offset.to_string(), count.to_string());
-        let words: [Word; 6] =
-            [key.into(), min.as_str().into(), max.as_str().into(), "LIMIT".into(), offset.as_str().into(), count.as_str().into()];
+        let words: [Word; 6] = [
+            key.into(),
+            min.as_str().into(),
+            max.as_str().into(),
+            "LIMIT".into(),
+            offset.as_str().into(),
+            count.as_str().into(),
+        ];
         Ok(self.0.call(c"ZRANGEBYSCORE", Local, &words)?.texts())
     }
 

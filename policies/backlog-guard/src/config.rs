@@ -150,8 +150,13 @@ mod tests {
                 {"match":"*crit*","overload":"observe","max-active":null},
                 {"match":"bull:{mail}","overload":"displace"}]}"#,
         );
-        let top =
-            Limits { max_jobs: 100, overload: Overload::Defer, defer_ms: 5, max_active: Some(7), max_oldest_waiting_ms: None };
+        let top = Limits {
+            max_jobs: 100,
+            overload: Overload::Defer,
+            defer_ms: 5,
+            max_active: Some(7),
+            max_oldest_waiting_ms: None,
+        };
         assert_eq!(*config.limits("bull:{tasks:critical}"), Limits { max_jobs: 500, ..top });
         assert_eq!(*config.limits("bull:crit"), Limits { overload: Overload::Observe, max_active: None, ..top });
         assert_eq!(*config.limits("bull:{mail}"), Limits { overload: Overload::Displace, ..top });
@@ -192,7 +197,10 @@ mod tests {
             (r#"{"overload":"drop"}"#, "overload: expected one of reject, defer, displace, observe, not \"drop\""),
             (r#"{"defer-ms":0}"#, "defer-ms: expected a whole number from 1 to 31536000000, not 0"),
             (r#"{"max-active":0}"#, "max-active: expected a whole number from 1 to 1000000000 or null, not 0"),
-            (r#"{"max-oldest-waiting-ms":-1}"#, "max-oldest-waiting-ms: expected a whole number from 1 to 31536000000 or null"),
+            (
+                r#"{"max-oldest-waiting-ms":-1}"#,
+                "max-oldest-waiting-ms: expected a whole number from 1 to 31536000000 or null",
+            ),
             (r#"{"queues":{}}"#, "queues: expected a list of objects, not an object"),
             (r#"{"queues":[{}]}"#, "queues[0].match: missing"),
             (r#"{"queues":[{"match":""}]}"#, "queues[0].match: expected a text of 1 to 256 bytes, not \"\""),

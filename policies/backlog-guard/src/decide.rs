@@ -72,7 +72,8 @@ mod tests {
     #[test]
     fn prioritized_jobs_count_as_waiting_and_other_states_do_not() {
         assert_eq!(verdict(r#"{"max-jobs":5}"#, &queue(3, 2)), "reject: waiting 5 of at most 5 jobs");
-        let elsewhere = Queue { active: 50, delayed: 50, waiting_children: 50, completed: 50, failed: 50, ..queue(3, 1) };
+        let elsewhere =
+            Queue { active: 50, delayed: 50, waiting_children: 50, completed: 50, failed: 50, ..queue(3, 1) };
         assert_eq!(verdict(r#"{"max-jobs":5}"#, &elsewhere), "admit");
         assert_eq!(
             verdict("{}", &queue(u64::MAX, u64::MAX)),

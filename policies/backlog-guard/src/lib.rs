@@ -32,7 +32,8 @@ impl Policy for BacklogGuard {
         Description {
             name: env!("CARGO_PKG_NAME").into(),
             version: env!("CARGO_PKG_VERSION").into(),
-            summary: "Bounds each queue's backlog: rejects, defers, displaces or only observes jobs over max-jobs.".into(),
+            summary: "Bounds each queue's backlog: rejects, defers, displaces or only observes jobs over max-jobs."
+                .into(),
             config_schema: include_str!("../config.schema.json").into(),
         }
     }

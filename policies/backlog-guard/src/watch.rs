@@ -73,7 +73,8 @@ impl Watch {
                     }
                     if self.told.len() >= MAX_TRACKED {
                         if !self.full {
-                            let text = format!("over a limit, and so are {MAX_TRACKED} other queues: no more are told of");
+                            let text =
+                                format!("over a limit, and so are {MAX_TRACKED} other queues: no more are told of");
                             self.full = out.push(&queue.name, text);
                         }
                         continue;
@@ -253,9 +254,8 @@ mod tests {
     #[test]
     fn active_and_oldest_are_over_above_their_limit_and_independent() {
         let mut scene = Scene::new(r#"{"max-active":10,"max-oldest-waiting-ms":1000}"#);
-        let mut tick = |active, oldest_waiting_ms| {
-            scene.tick(&[Queue { active, oldest_waiting_ms, ..test_kit::queue("q") }])
-        };
+        let mut tick =
+            |active, oldest_waiting_ms| scene.tick(&[Queue { active, oldest_waiting_ms, ..test_kit::queue("q") }]);
         assert_eq!(tick(10, 1000), NONE);
         assert_eq!(tick(11, 1000), ["q: active 11 of at most 10 jobs"]);
         assert_eq!(tick(11, 1001), ["q: oldest waiting job is 1001 ms old, over 1000"]);

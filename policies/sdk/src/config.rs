@@ -59,7 +59,9 @@ impl<'a> Section<'a> {
 
     /// One of these words; the answer is what stands beside it.
     pub fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<Option<T>, String> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match choices.iter().find(|(word, _)| value.as_str() == Some(word)) {
             Some((_, choice)) => Ok(Some(*choice)),
             None => {
@@ -82,7 +84,9 @@ impl<'a> Section<'a> {
     pub fn sections(&self, key: &str, most: usize) -> Result<Vec<Section<'a>>, String> {
         let items = match self.get(key) {
             Some(Value::Array(items)) if items.len() <= most => items,
-            Some(Value::Array(items)) => return Err(format!("{}: {} entries, at most {most} are allowed", self.name(key), items.len())),
+            Some(Value::Array(items)) => {
+                return Err(format!("{}: {} entries, at most {most} are allowed", self.name(key), items.len()));
+            }
             Some(value) => return Err(self.wrong(key, value, "a list of objects")),
             None => return Ok(Vec::new()),
         };
@@ -149,10 +153,7 @@ mod tests {
     #[test]
     fn text_that_is_not_json_and_json_that_is_no_object_are_named() {
         assert!(parse("{").unwrap_err().starts_with("the configuration is not JSON: "));
-        assert_eq!(
-            with("[1]", |_| Ok(())).unwrap_err(),
-            "the configuration must be an object such as {}, not a list"
-        );
+        assert_eq!(with("[1]", |_| Ok(())).unwrap_err(), "the configuration must be an object such as {}, not a list");
     }
 
     #[test]

@@ -44,6 +44,6 @@ mod policy;
 #[cfg(feature = "test-kit")]
 pub mod test_kit;
 
-pub use bindings::{Action, Description, Job, Node, Queue, Verdict};
 pub use bindings::bull::policy::types::{Notice, Source};
+pub use bindings::{Action, Description, Job, Node, Queue, Verdict};
 pub use policy::{Policy, Slot};

@@ -86,10 +86,7 @@ macro_rules! export_policy {
                     SLOT.with(|slot| slot.admit(&node, &queue, &job))
                 }
 
-                fn tick(
-                    node: $crate::Node,
-                    queues: ::std::vec::Vec<$crate::Queue>,
-                ) -> ::std::vec::Vec<$crate::Action> {
+                fn tick(node: $crate::Node, queues: ::std::vec::Vec<$crate::Queue>) -> ::std::vec::Vec<$crate::Action> {
                     SLOT.with(|slot| slot.tick(&node, &queues))
                 }
             }
@@ -107,7 +104,12 @@ mod tests {
 
     impl Policy for Echo {
         fn describe() -> Description {
-            Description { name: String::new(), version: String::new(), summary: String::new(), config_schema: String::new() }
+            Description {
+                name: String::new(),
+                version: String::new(),
+                summary: String::new(),
+                config_schema: String::new(),
+            }
         }
 
         fn configure(config: &str) -> Result<Self, String> {

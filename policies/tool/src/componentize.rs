@@ -45,7 +45,9 @@ fn write(output: &Path, bytes: &[u8]) -> Result<()> {
     let partial = output.with_file_name(partial);
     fs::write(&partial, bytes)?;
     fs::rename(&partial, output).inspect_err(|_| match fs::remove_file(&partial) {
-        Err(error) if error.kind() != ErrorKind::NotFound => eprintln!("cannot remove {}: {error}", partial.display()),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            eprintln!("cannot remove {}: {error}", partial.display())
+        }
         _ => {}
     })?;
     Ok(())

@@ -101,7 +101,9 @@ fn signature(resolve: &Resolve, function: &Function) -> String {
 
 /// The type as WIT writes it, as far as policies use it; others by their kind.
 fn type_name(resolve: &Resolve, ty: &Type) -> String {
-    let Type::Id(id) = ty else { return format!("{ty:?}").to_lowercase() };
+    let Type::Id(id) = ty else {
+        return format!("{ty:?}").to_lowercase();
+    };
     let def = &resolve.types[*id];
     if let Some(name) = &def.name {
         return name.clone();
@@ -110,7 +112,9 @@ fn type_name(resolve: &Resolve, ty: &Type) -> String {
     match &def.kind {
         TypeDefKind::List(item) => format!("list<{}>", type_name(resolve, item)),
         TypeDefKind::Option(item) => format!("option<{}>", type_name(resolve, item)),
-        TypeDefKind::Result(result) => format!("result<{}, {}>", or_none(&result.ok), or_none(&result.err)),
+        TypeDefKind::Result(result) => {
+            format!("result<{}, {}>", or_none(&result.ok), or_none(&result.err))
+        }
         other => other.as_str().to_owned(),
     }
 }
@@ -163,7 +167,8 @@ mod tests {
 
     #[test]
     fn so_is_an_interface_with_functions() {
-        let world = "package a:b; interface clock { now: func() -> u64; } world w { import clock; export run: func(); }";
+        let world =
+            "package a:b; interface clock { now: func() -> u64; } world w { import clock; export run: func(); }";
         let report = report(world);
         assert!(report.reaches_out);
         assert!(report.text.contains("a:b/clock (1 functions)"), "{}", report.text);

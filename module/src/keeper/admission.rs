@@ -1,9 +1,9 @@
-//! Asking the policies: facts in, one decision out.
+//! The policies in force, and asking them: facts in, one decision out.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::keeper;
+use super::{node as sampled, queues};
 use crate::policy::registry::{Decision, Incident, Registry};
 use crate::policy::{Job, Node, Queue, Source};
 use crate::queue::job::{NewJob, QueueKeys};
@@ -59,7 +59,7 @@ pub fn judge(context: Context, facts: &Facts<'_>) -> Decision {
     decision
 }
 
-fn queue_facts(name: String, counts: Counts, oldest_waiting_ms: u64) -> Queue {
+pub(super) fn queue_facts(name: String, counts: Counts, oldest_waiting_ms: u64) -> Queue {
     Queue {
         name,
         waiting: counts.waiting + counts.paused,
@@ -74,16 +74,16 @@ fn queue_facts(name: String, counts: Counts, oldest_waiting_ms: u64) -> Queue {
     }
 }
 
-fn node() -> Node {
-    let (used_memory, max_memory) = keeper::node::memory();
-    let queues = u32::try_from(keeper::queues::snapshot().known).unwrap_or(u32::MAX);
+pub(super) fn node() -> Node {
+    let (used_memory, max_memory) = sampled::memory();
+    let queues = u32::try_from(queues::snapshot().known).unwrap_or(u32::MAX);
     Node { now_ms: now_ms(), used_memory, max_memory, queues }
 }
 
 /// Faults are logged once a second at most; a suspension always.
 const QUIET_MS: u64 = 1000;
 
-fn report(incident: &Incident) {
+pub(super) fn report(incident: &Incident) {
     static LAST_MS: AtomicU64 = AtomicU64::new(0);
     let now = now_ms();
     let Incident { policy, text, suspended } = incident;
@@ -92,4 +92,12 @@ fn report(incident: &Incident) {
     } else if now.saturating_sub(LAST_MS.swap(now, Ordering::Relaxed)) >= QUIET_MS {
         log(Level::Warning, &format!("bull: policy {policy} failed: it {text}"));
     }
+}
+
+/// Policies, their faults and how many are suspended, for INFO.
+pub fn summary() -> (u64, u64, u64) {
+    let policies = policies();
+    let all = policies.policies();
+    let faults = all.iter().map(|policy| policy.counters.faults).sum();
+    (all.len() as u64, faults, all.iter().filter(|policy| policy.suspended).count() as u64)
 }
