@@ -105,7 +105,7 @@ running = false;
 await traffic;
 console.log(`  beside it ${admitted} jobs entered another queue, ${rejected} were refused, ${lost} commands were lost`);
 await redis.del(await redis.keys(`${qualified('normal')}:*`));
-await call('BULL.POLICY', 'LIST').then(() => {});
+await call('BULL.POLICY', 'INFO', 'backlog-guard');
 
 await producer.quit();
 await redis.quit();

@@ -68,12 +68,12 @@ impl Builder {
     /// # Panics
     /// Where the engine or the module is missing, or the server does not come up.
     pub fn start(self) -> Server {
+        let binary = engine::binary(&self.engine);
+        let module = self.module.then(engine::module);
         let dir = fresh_dir();
         for (name, from) in &self.files {
             copy(from, &dir.join(name));
         }
-        let binary = engine::binary(&self.engine);
-        let module = self.module.then(engine::module);
         let mut server = Server { builder: self, binary, module, dir, port: 0, child: None, logged: 0 };
         // A free port may be taken by another test before the server binds it.
         for _ in 0..5 {
