@@ -12,17 +12,20 @@ pub mod queue;
 pub mod redis;
 pub mod text;
 
+/// What the server calls first. Unit tests run without a server, on the system's allocator.
 #[cfg(not(test))]
-use {load::load, load::unload, redis::alloc::ModuleAlloc};
+#[allow(clippy::disallowed_methods, reason = "the macro logs fixed texts of its own")]
+mod declaration {
+    use crate::load::{load, unload};
+    use crate::redis::alloc::ModuleAlloc;
 
-// Tests run without a server, on the system's allocator.
-#[cfg(not(test))]
-redis_module::redis_module! {
-    name: "bull",
-    version: 100,
-    allocator: (ModuleAlloc, ModuleAlloc),
-    data_types: [],
-    init: load,
-    deinit: unload,
-    commands: [],
+    redis_module::redis_module! {
+        name: "bull",
+        version: 100,
+        allocator: (ModuleAlloc, ModuleAlloc),
+        data_types: [],
+        init: load,
+        deinit: unload,
+        commands: [],
+    }
 }

@@ -298,3 +298,87 @@ pub fn marker_if_free(store: &mut impl Store, marker: &[u8], hold: bool) -> Resu
 pub fn xadd_capped(store: &mut impl Store, events: &[u8], cap: u64, fields: &[(Word, Word)]) -> Result<()> {
     Ok(store.xadd(events, Some(cap), fields)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::fake::Fake;
+    use crate::queue::job::DataCheck;
+    use crate::queue::opts::{JobOptions, Words};
+
+    const NOW: u64 = 1_795_000_000_000;
+
+    fn add(store: &mut Fake, opts: &str) -> Result<Added> {
+        let queue = QueueName::parse(b"bull:q").unwrap();
+        let keys = QueueKeys::of(&queue);
+        let options = JobOptions::parse(Some(opts.as_bytes()), Words::default())?;
+        let job = NewJob::new(b"n", b"{}", options, NOW, DataCheck::Json)?;
+        Plan::check(store, &queue, &keys, &job, Style::Digits17)?.write(store, &job)
+    }
+
+    fn stored(id: &str) -> Added {
+        Added::Stored(id.into())
+    }
+
+    #[test]
+    fn new_jobs_enter_on_the_left_and_lifo_on_the_right() {
+        let mut store = Fake::default();
+        assert_eq!(add(&mut store, "{}").unwrap(), stored("1"));
+        assert_eq!(add(&mut store, "{}").unwrap(), stored("2"));
+        assert_eq!(add(&mut store, r#"{"lifo":true}"#).unwrap(), stored("3"));
+        assert_eq!(store.lrange(b"bull:q:wait", 0, -1).unwrap(), [b"2", b"1", b"3"]);
+        assert_eq!(store.zscore(b"bull:q:marker", b"0"), Some(0.0));
+        assert_eq!(store.events(b"bull:q:events")[..2], ["added", "waiting"]);
+    }
+
+    #[test]
+    fn delayed_jobs_of_one_millisecond_take_the_next_score() {
+        let mut store = Fake::default();
+        let opts = format!(r#"{{"timestamp":{NOW},"delay":5,"priority":3}}"#);
+        for turn in 0..3 {
+            add(&mut store, &opts).unwrap();
+            let id = (turn + 1).to_string();
+            let due = (NOW + 5) as f64 * 4096.0 + f64::from(turn);
+            assert_eq!(store.zscore(b"bull:q:delayed", id.as_bytes()), Some(due));
+        }
+        assert_eq!(store.zscore(b"bull:q:marker", b"1"), Some((NOW + 5) as f64));
+    }
+
+    #[test]
+    fn a_paused_queue_gets_no_base_marker_but_a_delay_marker() {
+        let mut store = Fake::default();
+        store.hset(b"bull:q:meta", &[(Known::Paused.into(), "1".into())]).unwrap();
+        add(&mut store, r#"{"priority":2}"#).unwrap();
+        assert_eq!(store.kind(b"bull:q:marker"), Kind::None);
+        add(&mut store, r#"{"delay":5}"#).unwrap();
+        assert!(store.zscore(b"bull:q:marker", b"1").is_some());
+        assert_eq!(store.zscore(b"bull:q:prioritized", b"1"), Some(2.0 * 4_294_967_296.0 + 1.0));
+    }
+
+    #[test]
+    fn a_duplicate_uses_up_an_id_and_changes_nothing_else() {
+        let mut store = Fake::default();
+        add(&mut store, r#"{"jobId":"a"}"#).unwrap();
+        assert_eq!(add(&mut store, r#"{"jobId":"a","lifo":true}"#).unwrap(), Added::Duplicate(b"a".to_vec()));
+        assert_eq!(store.len(b"bull:q:wait"), 1);
+        assert_eq!(add(&mut store, "{}").unwrap(), stored("3"));
+    }
+
+    #[test]
+    fn refusals_write_nothing() {
+        let mut store = Fake::default();
+        add(&mut store, "{}").unwrap();
+        for key in ["bull:q:wait", "bull:q:events", "bull:q:meta", "bull:q:id", "bull:q:marker", "bull:q:2"] {
+            let mut broken = store.clone();
+            broken.del(&[key.as_bytes()]).unwrap();
+            broken.sadd(key.as_bytes(), b"x").unwrap();
+            let before = broken.clone();
+            assert!(matches!(add(&mut broken, "{}"), Err(QueueError::WrongType { .. })), "{key}");
+            assert_eq!(broken, before, "{key}");
+        }
+        let before = store.clone();
+        let missing = add(&mut store, r#"{"parent":{"id":"9","queue":"bull:p"}}"#);
+        assert!(matches!(missing, Err(QueueError::MissingParent(_))));
+        assert_eq!(store, before);
+    }
+}

@@ -26,10 +26,12 @@ impl<'a> NewJob<'a> {
             let name = short(name, 64);
             return Err(QueueError::bad(format!("the size of job {name} exceeds the limit {limit} bytes")));
         }
-        if validate == DataCheck::Json
-            && let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(data)
-        {
-            return Err(QueueError::bad(format!("data is not one valid JSON text: {error}")));
+        if validate == DataCheck::Json {
+            // The parser passes over strings without looking at their encoding.
+            let text =
+                std::str::from_utf8(data).map_err(|_| QueueError::bad("data is not valid UTF-8, so not JSON"))?;
+            serde_json::from_str::<serde::de::IgnoredAny>(text)
+                .map_err(|error| QueueError::bad(format!("data is not one valid JSON text: {error}")))?;
         }
         Ok(Self { name, data, options, now_ms })
     }

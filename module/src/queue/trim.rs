@@ -161,3 +161,103 @@ impl Trim {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::fake::{Fake, Value};
+
+    const NOW: u64 = 1_000_000;
+
+    fn queue() -> QueueName {
+        QueueName::parse(b"bull:q").unwrap()
+    }
+
+    /// `count` completed jobs, one a second, the first at 1 s.
+    fn finished(count: u64) -> Fake {
+        let mut store = Fake::default();
+        for job in 1..=count {
+            let id = job.to_string();
+            store.hset(&queue().key(&id), &[(Known::Name.into(), "n".into())]).unwrap();
+            store.zadd(b"bull:q:completed", (job * 1000) as f64, id.as_bytes()).unwrap();
+        }
+        store
+    }
+
+    fn trim(store: &mut Fake, criteria: Criteria) -> Trim {
+        let mut trim = Trim::new(store, queue(), criteria).unwrap();
+        while !trim.slice(store, NOW, || true).unwrap() {}
+        trim
+    }
+
+    #[test]
+    fn only_what_is_old_enough_goes_and_nothing_is_left_of_it() {
+        let mut store = finished(10);
+        store.hset(b"bull:q:3:processed", &[("a".into(), "b".into())]).unwrap();
+        store.push(b"bull:q:3:logs", crate::queue::store::End::Right, b"line").unwrap();
+        let trim = trim(&mut store, Criteria { completed_before: Some(7000), ..Criteria::default() });
+        assert_eq!((trim.tally.completed, trim.tally.failed), (7, 0));
+        assert_eq!(store.len(b"bull:q:completed"), 3);
+        // Three hashes and their sorted set.
+        assert_eq!(store.0.len(), 4);
+        assert_eq!(trim.remaining(&store).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_must_stay_is_passed_over_and_does_not_stop_the_trim() {
+        let mut store = finished(5);
+        store.set(b"bull:q:1:lock", b"t", crate::queue::store::Expiry::Clear).unwrap();
+        store.sadd(b"bull:q:2:dependencies", b"bull:q:9").unwrap();
+        store.hset(b"bull:q:repeat:s:5", &[(Known::Rjk.into(), "s".into())]).unwrap();
+        store.zadd(b"bull:q:completed", 1.0, b"repeat:s:5").unwrap();
+        store.zadd(b"bull:q:repeat", 5.0, b"s").unwrap();
+        let trim = trim(&mut store, Criteria { completed_before: Some(NOW), ..Criteria::default() });
+        assert_eq!((trim.tally.completed, trim.tally.kept), (3, 3));
+        assert_eq!(store.len(b"bull:q:completed"), 3);
+    }
+
+    #[test]
+    fn the_last_child_lets_its_parent_go_with_its_priority() {
+        let mut store = Fake::default();
+        let parent = b"bull:p:a:b:c";
+        store.hset(parent, &[(Known::Priority.into(), "5".into())]).unwrap();
+        store.zadd(b"bull:p:waiting-children", 1.0, b"a:b:c").unwrap();
+        store.sadd(b"bull:p:a:b:c:dependencies", b"bull:q:1").unwrap();
+        let link = br#"{"id":"a:b:c","queueKey":"bull:p"}"#;
+        store
+            .hset(
+                b"bull:q:1",
+                &[(Known::ParentKey.into(), Word::Bytes(parent)), (Known::Parent.into(), Word::Bytes(link))],
+            )
+            .unwrap();
+        store.zadd(b"bull:q:failed", 1.0, b"1").unwrap();
+        trim(&mut store, Criteria { failed_before: Some(NOW), ..Criteria::default() });
+        assert_eq!(store.len(b"bull:p:waiting-children"), 0);
+        assert_eq!(store.zscore(b"bull:p:prioritized", b"a:b:c"), Some(5.0 * 4_294_967_296.0 + 1.0));
+        assert_eq!(store.events(b"bull:p:events"), ["waiting"]);
+    }
+
+    #[test]
+    fn dedup_keys_go_only_with_their_owner() {
+        let mut store = finished(2);
+        for (job, dedup) in [("1", "x"), ("2", "y")] {
+            store.hset(&queue().key(job), &[(Known::Deid.into(), dedup.into())]).unwrap();
+        }
+        store.set(b"bull:q:de:x", b"1", crate::queue::store::Expiry::Clear).unwrap();
+        store.set(b"bull:q:de:y", b"77", crate::queue::store::Expiry::Clear).unwrap();
+        store.hset(b"bull:q:dn:x", &[("name".into(), "n".into())]).unwrap();
+        trim(&mut store, Criteria { completed_before: Some(NOW), ..Criteria::default() });
+        assert_eq!(store.0.keys().map(Vec::as_slice).collect::<Vec<_>>(), [b"bull:q:de:y"]);
+        assert!(matches!(store.0[&b"bull:q:de:y"[..]], Value::Text(..)));
+    }
+
+    #[test]
+    fn a_limit_and_a_wrong_type_are_respected() {
+        let mut store = finished(10);
+        let trim = trim(&mut store, Criteria { completed_before: Some(NOW), limit: Some(4), ..Criteria::default() });
+        assert_eq!((trim.tally.completed, trim.remaining(&store).unwrap()), (4, 6));
+        store.del(&[b"bull:q:completed"]).unwrap();
+        store.set(b"bull:q:completed", b"x", crate::queue::store::Expiry::Clear).unwrap();
+        assert!(Trim::new(&store, queue(), Criteria::default()).is_err());
+    }
+}

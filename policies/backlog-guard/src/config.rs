@@ -9,16 +9,19 @@
 use std::ops::RangeInclusive;
 
 use bull_policy_sdk::config::{Section, parse};
-use wildmatch::WildMatch;
+use bull_policy_sdk::pattern::Pattern;
 
 /// What `max-jobs` and `max-active` may be.
 pub const JOBS: RangeInclusive<u64> = 1..=1_000_000_000;
 /// What `defer-ms` and `max-oldest-waiting-ms` may be; the end is 365 days.
 pub const MILLISECONDS: RangeInclusive<u64> = 1..=31_536_000_000;
 /// Entries of `queues`, so that a job's walk through them stays within the fuel of a call.
-pub const MAX_ENTRIES: usize = 64;
+pub const MAX_ENTRIES: usize = 32;
 /// Bytes of a pattern.
 pub const MAX_PATTERN: usize = 256;
+/// Steps of matching for one name. With fuel for a decision at its default of 100,000 this is sure to fit. A name
+/// that takes more, which only one made for it does, falls under the top level.
+const MATCH_STEPS: u32 = 500;
 
 pub const DEFAULT_MAX_JOBS: u64 = 10_000;
 pub const DEFAULT_DEFER_MS: u64 = 60_000;
@@ -90,7 +93,7 @@ impl Limits {
 #[derive(Debug)]
 pub struct Config {
     top: Limits,
-    entries: Vec<(WildMatch, Limits)>,
+    entries: Vec<(Pattern, Limits)>,
     lowest_max_jobs: u64,
 }
 
@@ -107,7 +110,7 @@ impl Config {
             .map(|entry| {
                 entry.only(&QUEUE_KEYS)?;
                 let pattern = entry.text("match", MAX_PATTERN)?.ok_or_else(|| entry.missing("match"))?;
-                Ok((WildMatch::new(pattern), top.with(entry)?))
+                Ok((Pattern::new(pattern), top.with(entry)?))
             })
             .collect::<Result<Vec<_>, String>>()?;
         let lowest_max_jobs = entries.iter().map(|(_, limits)| limits.max_jobs).fold(top.max_jobs, u64::min);
@@ -117,7 +120,11 @@ impl Config {
     /// The limits of the queue with this qualified name.
     #[must_use]
     pub fn limits(&self, queue: &str) -> &Limits {
-        self.entries.iter().find(|(pattern, _)| pattern.matches(queue)).map_or(&self.top, |(_, limits)| limits)
+        let mut steps = MATCH_STEPS;
+        self.entries
+            .iter()
+            .find(|(pattern, _)| pattern.matches_within(queue, &mut steps))
+            .map_or(&self.top, |(_, limits)| limits)
     }
 
     /// The lowest `max-jobs` of all: a queue below it is within its own, whichever that is.
@@ -187,6 +194,14 @@ mod tests {
     }
 
     #[test]
+    fn a_name_made_to_be_slow_falls_under_the_top_level() {
+        let slow = r#"{"match":"*aaaaaaaaaaaaaaaaaaaab"},"#.repeat(31);
+        let config = read(&format!(r#"{{"queues":[{slow}{{"match":"*","max-jobs":3}}]}}"#));
+        assert_eq!(config.limits("bull:mail").max_jobs, 3);
+        assert_eq!(config.limits(&"a".repeat(200)).max_jobs, 10_000);
+    }
+
+    #[test]
     fn an_error_names_the_key_and_what_is_allowed() {
         let cases = [
             (r#"{"max-job":1}"#, r#"unknown key "max-job", allowed are max-jobs, overload, "#),
@@ -220,6 +235,6 @@ mod tests {
     fn the_number_of_entries_is_bounded() {
         let list = |count: usize| format!(r#"{{"queues":[{}]}}"#, vec![r#"{"match":"a"}"#; count].join(","));
         assert!(Config::read(&list(MAX_ENTRIES)).is_ok());
-        assert_eq!(Config::read(&list(MAX_ENTRIES + 1)).unwrap_err(), "queues: 65 entries, at most 64 are allowed");
+        assert_eq!(Config::read(&list(MAX_ENTRIES + 1)).unwrap_err(), "queues: 33 entries, at most 32 are allowed");
     }
 }

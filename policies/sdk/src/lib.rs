@@ -3,7 +3,8 @@
 //! A policy is a WebAssembly component that the module asks before a job enters a queue. This crate holds the Rust
 //! side of its world, `guard` in `wit/`: the records ([`Job`], [`Queue`], [`Node`]), the answers ([`Verdict`],
 //! [`Action`]), the trait to implement ([`Policy`]) and the macro that exports it ([`export_policy!`]). [`config`]
-//! reads a JSON configuration with errors that name the key; `test_kit` makes records for unit tests.
+//! reads a JSON configuration with errors that name the key; [`pattern`] matches names of queues; `test_kit` makes
+//! records for unit tests.
 //!
 //! ```
 //! use bull_policy_sdk::{Description, Job, Node, Policy, Queue, Verdict, export_policy};
@@ -40,6 +41,7 @@
 
 pub mod bindings;
 pub mod config;
+pub mod pattern;
 mod policy;
 #[cfg(feature = "test-kit")]
 pub mod test_kit;
