@@ -242,6 +242,18 @@ pub static COMMANDS: &[Definition] = &[
         since: "0.1.0",
         args: &[POLICY, arg("mode", MODES, "")],
     },
+    Definition {
+        name: "BULL.POLICY|HELP",
+        run: Some(policy::help),
+        flags: "",
+        categories: "slow",
+        arity: 2,
+        key: KeyUse::None,
+        summary: "The subcommands, a line each.",
+        complexity: "O(1)",
+        since: "0.1.0",
+        args: &[],
+    },
     #[cfg(feature = "fault-injection")]
     Definition {
         name: "BULL.PANIC",
