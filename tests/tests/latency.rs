@@ -45,11 +45,12 @@ fn nobody_waits_for_a_hostile_policy() {
         if ours.max < LONGEST_WAIT {
             return;
         }
-        // Where the idle server was late too, the machine was; else once may still be chance.
+        // Where the idle server was late too, the machine was. Else it may still be chance: a busy process loses the
+        // processor to others sooner than an idle one.
         if idle.max < LONGEST_WAIT {
             late.push(ours);
         }
-        assert!(late.len() < 2, "a PING waited longer than {LONGEST_WAIT:?}, twice: {late:?}");
+        assert!(late.len() < 3, "a PING waited longer than {LONGEST_WAIT:?}, three times: {late:?}");
     }
     panic!("the machine is too busy to measure {LONGEST_WAIT:?}: free a core and try again");
 }

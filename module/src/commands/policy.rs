@@ -88,7 +88,8 @@ fn finish(waiting: Waiting, started: Instant, made: Result<Policy>) {
                     ("bytes", (policy.compiled.bytes as u64).into()),
                     ("compile-ms", policy.compile_ms.into()),
                 ]);
-                policies().replace(policy);
+                let old = policies().replace(policy);
+                discard(old);
                 Ok(reply)
             }
             Err(error) => Err(error),
@@ -187,7 +188,9 @@ pub fn remove(_context: Context, args: Args<'_>) -> Option<Reply> {
     let mut cursor = Cursor::new(args, 2);
     answer(known_name(&mut cursor).and_then(|name| {
         cursor.finish()?;
-        if policies().remove(&name) { Ok(Some(Reply::Simple("OK"))) } else { Err(unknown(&name)) }
+        let old = policies().remove(&name).ok_or_else(|| unknown(&name))?;
+        discard(Some(old));
+        Ok(Some(Reply::Simple("OK")))
     }))
 }
 
@@ -273,6 +276,14 @@ fn json_object(text: &str) -> Result<String> {
     match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(Error::bad(format!("the configuration must be a JSON object: {error}"))),
+    }
+}
+
+/// Frees a policy's code and memory off the main thread: unmapping takes longer than a command may.
+fn discard(old: Option<Policy>) {
+    if old.is_some() {
+        // Where the thread cannot be had, it is freed here.
+        let _ = run_behind(Box::new(move || drop(old)));
     }
 }
 

@@ -197,21 +197,21 @@ impl Registry {
         self.policies.iter().find(|policy| policy.name == name)
     }
 
-    /// Puts a policy in the place of the one with its name. Counters go on.
-    pub fn replace(&mut self, mut policy: Policy) {
-        if let Some(at) = self.policies.iter().position(|old| old.name == policy.name) {
-            let old = self.policies.swap_remove(at);
+    /// Puts a policy in the place of the one with its name, which is handed back. Counters go on.
+    pub fn replace(&mut self, mut policy: Policy) -> Option<Policy> {
+        let old = self.remove(&policy.name);
+        if let Some(old) = &old {
             policy.counters = old.counters;
-            policy.times = old.times;
+            policy.times = old.times.clone();
         }
         self.policies.push(policy);
         self.policies.sort_by(|a, b| (a.settings.order, &a.name).cmp(&(b.settings.order, &b.name)));
+        old
     }
 
-    pub fn remove(&mut self, name: &str) -> bool {
-        let before = self.policies.len();
-        self.policies.retain(|policy| policy.name != name);
-        self.policies.len() < before
+    pub fn remove(&mut self, name: &str) -> Option<Policy> {
+        let at = self.policies.iter().position(|policy| policy.name == name)?;
+        Some(self.policies.remove(at))
     }
 
     /// Some policy wants to see jobs of this queue.
