@@ -60,3 +60,15 @@ fn the_module_is_never_unloaded() {
     assert_eq!(client.cmd(&["BULL.ADD", "bull:q", "n", "{}"]), Reply::Bulk(b"1".to_vec()));
     server.assert_alive();
 }
+
+#[test]
+fn a_key_that_a_policy_could_send_the_job_to_is_checked_as_well() {
+    let server = Server::start();
+    let keys = ["", ":meta", ":id", ":events", ":marker", ":wait", ":1"].map(|suffix| format!("~bull:mail{suffix}"));
+    let mut rules: Vec<&str> = keys.iter().map(String::as_str).collect();
+    rules.push("+bull.add");
+    let mut client = login(&server, "undelayed", &rules);
+    let refused = error(&client.cmd(&["BULL.ADD", "bull:mail", "n", "{}"]));
+    assert!(refused.starts_with("NOPERM") && refused.contains("delayed"), "{refused}");
+    assert_eq!(server.client().cmd(&["DBSIZE"]), Reply::Int(0));
+}

@@ -92,10 +92,10 @@ impl<'a> Plan<'a> {
     pub fn touched(queue: &QueueName, keys: &QueueKeys, job: &NewJob<'_>) -> Vec<Vec<u8>> {
         let mut touched: Vec<Vec<u8>> =
             [&keys.meta, &keys.id, &keys.events, &keys.marker].into_iter().cloned().collect();
-        match job.route() {
-            Route::Standard => touched.push(keys.wait.clone()),
-            Route::Prioritized => touched.extend([keys.prioritized.clone(), keys.pc.clone()]),
-            Route::Delayed => touched.push(keys.delayed.clone()),
+        // A policy may defer the job or displace others, whatever its own way in.
+        touched.extend([keys.wait.clone(), keys.delayed.clone()]);
+        if job.route() == Route::Prioritized {
+            touched.extend([keys.prioritized.clone(), keys.pc.clone()]);
         }
         // The counter's next id is digits: any of them stands for all.
         touched.push(queue.key(job.options.id.as_deref().unwrap_or("1")));

@@ -172,12 +172,6 @@ impl Store for Fake {
         Ok(())
     }
 
-    fn hdel(&mut self, key: &[u8], field: Word) -> StoreResult<()> {
-        slot!(self, key, Hash, BTreeMap::new()).remove(field.bytes());
-        self.prune();
-        Ok(())
-    }
-
     fn push(&mut self, key: &[u8], end: End, element: &[u8]) -> StoreResult<()> {
         let list = slot!(self, key, List, Vec::new());
         let at = if end == End::Left { 0 } else { list.len() };
@@ -191,12 +185,6 @@ impl Store for Fake {
         found.map(|at| list.remove(at));
         self.prune();
         Ok(u64::from(found.is_some()))
-    }
-
-    fn rename(&mut self, from: &[u8], to: &[u8]) -> StoreResult<()> {
-        let value = self.0.remove(from).ok_or_else(|| StoreError("ERR no such key".into()))?;
-        self.0.insert(to.to_vec(), value);
-        Ok(())
     }
 
     fn zadd(&mut self, key: &[u8], score: f64, member: &[u8]) -> StoreResult<()> {

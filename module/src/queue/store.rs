@@ -96,11 +96,9 @@ pub trait Store {
     /// DEL; how many existed.
     fn del(&mut self, keys: &[&[u8]]) -> StoreResult<u64>;
     fn hset(&mut self, key: &[u8], fields: &[(Word, Word)]) -> StoreResult<()>;
-    fn hdel(&mut self, key: &[u8], field: Word) -> StoreResult<()>;
     fn push(&mut self, key: &[u8], end: End, element: &[u8]) -> StoreResult<()>;
     /// LREM key count element; how many went.
     fn lrem(&mut self, key: &[u8], count: i64, element: &[u8]) -> StoreResult<u64>;
-    fn rename(&mut self, from: &[u8], to: &[u8]) -> StoreResult<()>;
     fn zadd(&mut self, key: &[u8], score: f64, member: &[u8]) -> StoreResult<()>;
     fn zrem(&mut self, key: &[u8], members: &[&[u8]]) -> StoreResult<u64>;
     fn sadd(&mut self, key: &[u8], member: &[u8]) -> StoreResult<()>;

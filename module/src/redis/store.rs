@@ -217,10 +217,6 @@ impl Store for LiveStore {
         self.0.call(c"HSET", Replicated, &words).map(drop)
     }
 
-    fn hdel(&mut self, key: &[u8], field: Word) -> StoreResult<()> {
-        self.0.call(c"HDEL", Replicated, &[key.into(), field]).map(drop)
-    }
-
     fn push(&mut self, key: &[u8], end: End, element: &[u8]) -> StoreResult<()> {
         let command = match end {
             End::Left => c"LPUSH",
@@ -232,10 +228,6 @@ impl Store for LiveStore {
     fn lrem(&mut self, key: &[u8], count: i64, element: &[u8]) -> StoreResult<u64> {
         let count = count.to_string();
         Ok(self.0.call(c"LREM", Replicated, &[key.into(), count.as_str().into(), element.into()])?.integer() as u64)
-    }
-
-    fn rename(&mut self, from: &[u8], to: &[u8]) -> StoreResult<()> {
-        self.0.call(c"RENAME", Replicated, &[from.into(), to.into()]).map(drop)
     }
 
     fn zadd(&mut self, key: &[u8], score: f64, member: &[u8]) -> StoreResult<()> {
