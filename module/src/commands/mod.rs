@@ -12,7 +12,7 @@ pub mod trim;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
 
-pub use table::COMMANDS;
+pub use table::commands;
 
 use crate::error::{Error, Result};
 use crate::queue::keys::QueueName;

@@ -210,7 +210,7 @@ pub fn set_mode(_context: Context, args: Args<'_>) -> Option<Reply> {
 /// One line a subcommand, from the table of commands.
 pub fn help(_context: Context, args: Args<'_>) -> Option<Reply> {
     answer(Cursor::new(args, 2).finish().map(|()| {
-        let lines = super::COMMANDS.iter().filter_map(|command| {
+        let lines = super::commands().filter_map(|command| {
             let sub = command.name.strip_prefix("BULL.POLICY|")?;
             Some(Reply::Text(format!("{sub}: {}", command.summary)))
         });

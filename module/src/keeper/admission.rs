@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{node as sampled, queues};
+use super::{node as sampled, profiles, queues, rates, sizes};
 use crate::policy::registry::{Decision, Incident, Registry};
-use crate::policy::{Job, Node, Queue, Source};
+use crate::policy::{Job, Limits, Node, Queue, Source};
 use crate::queue::job::{NewJob, QueueKeys};
 use crate::queue::keys::QueueName;
 use crate::queue::stats::Counts;
@@ -41,7 +41,7 @@ pub fn judge(context: Context, facts: &Facts<'_>) -> Decision {
         return Decision::Admit;
     }
     let counts = Counts::read(&LiveStore(context), facts.keys);
-    let queue = queue_facts(name.into_owned(), counts, 0);
+    let queue = queue_facts(context, facts.queue, facts.keys, counts, 0);
     let options = &facts.job.options;
     let job = Job {
         name: String::from_utf8_lossy(facts.job.name).into_owned(),
@@ -59,9 +59,17 @@ pub fn judge(context: Context, facts: &Facts<'_>) -> Decision {
     decision
 }
 
-pub(super) fn queue_facts(name: String, counts: Counts, oldest_waiting_ms: u64) -> Queue {
+pub(super) fn queue_facts(
+    context: Context,
+    name: &QueueName,
+    keys: &QueueKeys,
+    counts: Counts,
+    oldest_waiting_ms: u64,
+) -> Queue {
+    let db = context.db();
+    let (size, pace, limits) = (sizes::of(db, name), rates::of(db, name), profiles::limits(context, name, keys));
     Queue {
-        name,
+        name: name.display().into_owned(),
         waiting: counts.waiting + counts.paused,
         active: counts.active,
         delayed: counts.delayed,
@@ -71,6 +79,17 @@ pub(super) fn queue_facts(name: String, counts: Counts, oldest_waiting_ms: u64) 
         failed: counts.failed,
         paused: counts.is_paused,
         oldest_waiting_ms,
+        bytes: size.total,
+        retained_bytes: size.retained,
+        added_per_sec: pace.added_per_sec,
+        failed_last_hour: pace.failed_last_hour,
+        limits: Limits {
+            priority: limits.priority,
+            concurrency: limits.concurrency,
+            max_jobs: limits.max_jobs,
+            max_bytes: limits.max_bytes,
+            max_job_bytes: limits.max_job_bytes,
+        },
     }
 }
 

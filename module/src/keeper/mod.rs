@@ -4,7 +4,10 @@
 
 pub mod admission;
 pub mod node;
+pub mod profiles;
 pub mod queues;
+pub mod rates;
+pub mod sizes;
 pub mod ticks;
 pub mod trims;
 

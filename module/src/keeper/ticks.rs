@@ -62,7 +62,7 @@ fn tick(context: Context, policy: &str, batch: &[QueueName], now: u64) {
         .map(|name| {
             let keys = QueueKeys::of(name);
             let oldest = oldest_waiting_ms(&store, name, &keys, now).unwrap_or(0);
-            queue_facts(name.display().into_owned(), Counts::read(&store, &keys), oldest)
+            queue_facts(context, name, &keys, Counts::read(&store, &keys), oldest)
         })
         .collect();
     let answer = policies().tick(policy, node(), facts);
@@ -70,12 +70,19 @@ fn tick(context: Context, policy: &str, batch: &[QueueName], now: u64) {
         None => {}
         Some(Err(incident)) => report(&incident),
         Some(Ok(actions)) => {
-            for Action::Notice(notice) in actions.iter().take(MAX_NOTICES) {
+            let notices: Vec<_> = actions
+                .iter()
+                .filter_map(|action| match action {
+                    Action::Notice(notice) => Some(notice),
+                    _ => None,
+                })
+                .collect();
+            for notice in notices.iter().take(MAX_NOTICES) {
                 let (queue, text) = (short(notice.queue.as_bytes(), 128), short(notice.text.as_bytes(), 256));
                 log(Level::Notice, &format!("bull: {policy}: {queue}: {text}"));
             }
-            if actions.len() > MAX_NOTICES {
-                log(Level::Notice, &format!("bull: {policy}: and {} more notices", actions.len() - MAX_NOTICES));
+            if notices.len() > MAX_NOTICES {
+                log(Level::Notice, &format!("bull: {policy}: and {} more notices", notices.len() - MAX_NOTICES));
             }
         }
     }

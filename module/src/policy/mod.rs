@@ -17,4 +17,4 @@ pub mod bindings {
     wasmtime::component::bindgen!({ path: "../wit/1.0.0", world: "guard" });
 }
 
-pub use bindings::bull::policy::types::{Action, Job, Node, Queue, Source, Verdict};
+pub use bindings::bull::policy::types::{Action, Job, Limits, Node, Queue, Source, Trim, TrimEvents, Verdict};

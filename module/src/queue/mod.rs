@@ -14,6 +14,7 @@ pub mod keys;
 pub mod number;
 pub mod opts;
 pub mod parent;
+pub mod profile;
 pub mod remove;
 pub mod stats;
 pub mod store;

@@ -10,7 +10,7 @@
 //!
 //! Nothing here talks to a server; an end-to-end test of a policy belongs to the module's tests.
 
-use crate::{Job, Node, Queue, Source};
+use crate::{Job, Limits, Node, Queue, Source};
 
 /// 2026-01-01 00:00:00 UTC in milliseconds: the time on [`node`].
 pub const NOW_MS: u64 = 1_767_225_600_000;
@@ -44,6 +44,11 @@ pub fn queue(name: &str) -> Queue {
         failed: 0,
         paused: false,
         oldest_waiting_ms: 0,
+        bytes: 0,
+        retained_bytes: 0,
+        added_per_sec: 0.0,
+        failed_last_hour: 0,
+        limits: Limits { priority: None, concurrency: None, max_jobs: None, max_bytes: None, max_job_bytes: None },
     }
 }
 

@@ -1,0 +1,152 @@
+//! Commands of policies.
+
+use super::super::policy;
+use super::{arg, option};
+use crate::redis::command::{Arg, ArgKind, Definition, KeyUse};
+
+const POLICY: Arg = arg("name", ArgKind::String, "Name of the policy.");
+
+const MODES: ArgKind = ArgKind::OneOf(&[
+    Arg {
+        name: "enforce",
+        kind: ArgKind::Token,
+        token: Some("ENFORCE"),
+        optional: false,
+        multiple: false,
+        summary: "Verdicts bind.",
+    },
+    Arg {
+        name: "observe",
+        kind: ArgKind::Token,
+        token: Some("OBSERVE"),
+        optional: false,
+        multiple: false,
+        summary: "Verdicts are counted only.",
+    },
+]);
+
+const ON_ERROR: ArgKind = ArgKind::OneOf(&[
+    Arg {
+        name: "admit",
+        kind: ArgKind::Token,
+        token: Some("ADMIT"),
+        optional: false,
+        multiple: false,
+        summary: "The job enters.",
+    },
+    Arg {
+        name: "reject",
+        kind: ArgKind::Token,
+        token: Some("REJECT"),
+        optional: false,
+        multiple: false,
+        summary: "The job is refused.",
+    },
+]);
+
+pub(super) static COMMANDS: &[Definition] = &[
+    Definition {
+        name: "BULL.POLICY",
+        run: None,
+        flags: "",
+        categories: "",
+        arity: -2,
+        key: KeyUse::None,
+        summary: "A container for the commands of policies.",
+        complexity: "Depends on subcommand.",
+        since: "0.1.0",
+        args: &[],
+    },
+    Definition {
+        name: "BULL.POLICY|LOAD",
+        run: Some(policy::load),
+        flags: "admin deny-oom deny-script no-monitor",
+        categories: "admin dangerous slow",
+        arity: -4,
+        key: KeyUse::None,
+        summary: "Loads a policy, or replaces the one of that name without a gap.",
+        complexity: "O(N) with the size of the component, in the background",
+        since: "0.1.0",
+        args: &[
+            POLICY,
+            option("config", "CONFIG", ArgKind::String, "A JSON object for the policy."),
+            option("mode", "MODE", MODES, ""),
+            option("queues", "QUEUES", ArgKind::Pattern, "Qualified names it covers; * and ?."),
+            option("order", "ORDER", ArgKind::Integer, "Lower is asked first, 100 unless said."),
+            option("onerror", "ONERROR", ON_ERROR, "The verdict where the policy fails; admit unless said."),
+            arg("wasm", ArgKind::String, "The component's bytes."),
+        ],
+    },
+    Definition {
+        name: "BULL.POLICY|LIST",
+        run: Some(policy::list),
+        flags: "admin",
+        categories: "admin dangerous slow",
+        arity: 2,
+        key: KeyUse::None,
+        summary: "The policies in the order in which they are asked.",
+        complexity: "O(N) with the policies",
+        since: "0.1.0",
+        args: &[],
+    },
+    Definition {
+        name: "BULL.POLICY|INFO",
+        run: Some(policy::info),
+        flags: "admin",
+        categories: "admin dangerous slow",
+        arity: 3,
+        key: KeyUse::None,
+        summary: "A policy's settings, counters and run time.",
+        complexity: "O(1)",
+        since: "0.1.0",
+        args: &[POLICY],
+    },
+    Definition {
+        name: "BULL.POLICY|REMOVE",
+        run: Some(policy::remove),
+        flags: "admin",
+        categories: "admin dangerous slow",
+        arity: 3,
+        key: KeyUse::None,
+        summary: "Takes a policy out of force.",
+        complexity: "O(1)",
+        since: "0.1.0",
+        args: &[POLICY],
+    },
+    Definition {
+        name: "BULL.POLICY|CONFIG",
+        run: Some(policy::config),
+        flags: "admin deny-script",
+        categories: "admin dangerous slow",
+        arity: 4,
+        key: KeyUse::None,
+        summary: "Gives a policy another configuration, in place.",
+        complexity: "O(N) with the configuration, in the background",
+        since: "0.1.0",
+        args: &[POLICY, arg("config", ArgKind::String, "A JSON object.")],
+    },
+    Definition {
+        name: "BULL.POLICY|MODE",
+        run: Some(policy::set_mode),
+        flags: "admin",
+        categories: "admin dangerous slow",
+        arity: 4,
+        key: KeyUse::None,
+        summary: "Lets a policy's verdicts bind, or only be counted; lifts a suspension.",
+        complexity: "O(1)",
+        since: "0.1.0",
+        args: &[POLICY, arg("mode", MODES, "")],
+    },
+    Definition {
+        name: "BULL.POLICY|HELP",
+        run: Some(policy::help),
+        flags: "",
+        categories: "slow",
+        arity: 2,
+        key: KeyUse::None,
+        summary: "The subcommands, a line each.",
+        complexity: "O(1)",
+        since: "0.1.0",
+        args: &[],
+    },
+];

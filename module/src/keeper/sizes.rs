@@ -1,0 +1,16 @@
+//! Estimates of the bytes that queues take.
+
+use crate::queue::keys::QueueName;
+
+/// Bytes of one queue, as the estimate stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Size {
+    pub total: u64,
+    /// The part of it that finished jobs take.
+    pub retained: u64,
+}
+
+/// The size of a queue in database `db`; zeroes before it was sampled.
+pub fn of(_db: i32, _queue: &QueueName) -> Size {
+    Size::default()
+}
