@@ -23,7 +23,8 @@ fn start(context: redis::Context, args: usize) -> Result<(), String> {
     if args > 0 {
         return Err("loadmodule takes no arguments here; set bull.* in redis.conf instead".into());
     }
-    register(context, commands::commands().collect()).map_err(|name| format!("the server refused the command {name}"))?;
+    register(context, commands::commands().collect())
+        .map_err(|name| format!("the server refused the command {name}"))?;
     redis::config::register(context, config::SETTINGS)
         .map_err(|name| format!("the server refused the setting {name}"))?;
     if !redis::info::register(context, metrics::info) {

@@ -15,10 +15,23 @@ use crate::text::printable;
 /// Where a setting lives.
 #[derive(Debug)]
 pub enum Place {
-    Number { value: &'static AtomicI64, default: i64, min: i64, max: i64, memory: bool },
-    Switch { value: &'static AtomicBool, default: bool },
+    Number {
+        value: &'static AtomicI64,
+        default: i64,
+        min: i64,
+        max: i64,
+        memory: bool,
+    },
+    Switch {
+        value: &'static AtomicBool,
+        default: bool,
+    },
     /// One of the words; the value is its index.
-    Choice { value: &'static AtomicI64, default: i64, words: &'static [&'static str] },
+    Choice {
+        value: &'static AtomicI64,
+        default: i64,
+        words: &'static [&'static str],
+    },
     Text(&'static Text),
 }
 
@@ -104,8 +117,11 @@ pub fn register(context: Context, settings: &'static [Setting]) -> Result<(), &'
                 }
                 Place::Text(text) => {
                     let default = CString::new(text.default).expect("defaults of the table hold no NUL");
-                    let flags =
-                        if text.immutable { raw::REDISMODULE_CONFIG_IMMUTABLE } else { raw::REDISMODULE_CONFIG_DEFAULT };
+                    let flags = if text.immutable {
+                        raw::REDISMODULE_CONFIG_IMMUTABLE
+                    } else {
+                        raw::REDISMODULE_CONFIG_DEFAULT
+                    };
                     api!(RedisModule_RegisterStringConfig)(
                         context.0,
                         name.as_ptr(),
@@ -203,7 +219,10 @@ unsafe extern "C" fn set_text(
     let (text, value) = unsafe {
         let mut len = 0;
         let start = api!(RedisModule_StringPtrLen)(value, &mut len);
-        (&*data.cast::<Text>(), String::from_utf8_lossy(std::slice::from_raw_parts(start.cast::<u8>(), len)).into_owned())
+        (
+            &*data.cast::<Text>(),
+            String::from_utf8_lossy(std::slice::from_raw_parts(start.cast::<u8>(), len)).into_owned(),
+        )
     };
     match (text.check)(&value) {
         Ok(()) => {

@@ -26,17 +26,15 @@ pub fn commands() -> impl Iterator<Item = &'static Definition> {
 static FAULTS: &[Definition] = &[];
 
 #[cfg(feature = "fault-injection")]
-static FAULTS: &[Definition] = &[
-    Definition {
-        name: "BULL.PANIC",
-        run: Some(super::fault::run),
-        flags: "",
-        categories: "slow",
-        arity: -1,
-        key: crate::redis::command::KeyUse::None,
-        summary: "Panics. Test builds only.",
-        complexity: "O(1)",
-        since: "0.1.0",
-        args: &[],
-    },
-];
+static FAULTS: &[Definition] = &[Definition {
+    name: "BULL.PANIC",
+    run: Some(super::fault::run),
+    flags: "",
+    categories: "slow",
+    arity: -1,
+    key: crate::redis::command::KeyUse::None,
+    summary: "Panics. Test builds only.",
+    complexity: "O(1)",
+    since: "0.1.0",
+    args: &[],
+}];
