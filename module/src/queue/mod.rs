@@ -20,5 +20,5 @@ pub mod stats;
 pub mod store;
 pub mod trim;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fake-store"))]
 pub mod fake;
