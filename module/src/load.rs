@@ -30,7 +30,7 @@ fn start(context: redis::Context, args: usize) -> Result<(), String> {
     if !redis::info::register(context, metrics::info) {
         return Err("the server refused the INFO section".into());
     }
-    if !redis::events::subscribe(context, keeper::on_key, keeper::on_change) {
+    if !redis::events::subscribe(context, keeper::HANDLERS) {
         return Err("the server refused a subscription to its events".into());
     }
     redis::timer::start(context, keeper::tick, 1);

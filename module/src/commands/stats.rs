@@ -6,7 +6,9 @@ use super::{answer, queue};
 use crate::error::{Error, Result};
 use crate::keeper;
 use crate::keeper::admission::policies;
+use crate::keeper::rates::{self, Picture};
 use crate::metrics;
+use crate::metrics::times::Times;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::stats::{Counts, oldest_active_ms, oldest_waiting_ms};
@@ -63,7 +65,38 @@ fn one(context: Context, queue: &QueueName) -> Result<Reply> {
         ("oldest-active-ms".to_owned(), oldest_active_ms(&store, queue, &keys, now)?.into()),
         ("events".to_owned(), store.len(&keys.events).into()),
     ]);
+    fields.extend(pace_fields(&rates::picture(context.db(), queue)));
     Ok(Reply::Map(fields))
+}
+
+/// What the queue's events told since this node became a primary; rates and times are of late.
+fn pace_fields(picture: &Picture) -> Vec<(String, Reply)> {
+    let mut fields: Vec<(&str, Reply)> = vec![
+        ("added-total", picture.totals.added.into()),
+        ("completed-total", picture.totals.completed.into()),
+        ("failed-total", picture.totals.failed.into()),
+        ("stalled-total", picture.totals.stalled.into()),
+        ("added-per-sec", decimal(picture.added_per_sec)),
+        ("completed-per-sec", decimal(picture.completed_per_sec)),
+        ("failed-per-sec", decimal(picture.failed_per_sec)),
+        ("failed-last-hour", picture.failed_last_hour.into()),
+    ];
+    let (wait, run) = (picture.wait.1, picture.run.1);
+    let of = |times: &Times, share: f64| decimal(times.percentile_us(share) as f64 / 1000.0);
+    fields.extend([
+        ("wait-p50-ms", of(&wait, 0.50)),
+        ("wait-p95-ms", of(&wait, 0.95)),
+        ("wait-p99-ms", of(&wait, 0.99)),
+        ("run-p50-ms", of(&run, 0.50)),
+        ("run-p95-ms", of(&run, 0.95)),
+        ("run-p99-ms", of(&run, 0.99)),
+    ]);
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// A number as text, with one digit behind the point.
+fn decimal(value: f64) -> Reply {
+    Reply::Text(format!("{value:.1}"))
 }
 
 fn count_fields(counts: Counts) -> Vec<(String, Reply)> {

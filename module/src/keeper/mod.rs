@@ -8,11 +8,12 @@ pub mod profiles;
 pub mod queues;
 pub mod rates;
 pub mod sizes;
+mod starts;
 pub mod ticks;
 pub mod trims;
 
 use crate::redis::Context;
-use crate::redis::events::Change;
+use crate::redis::events::{Change, Handlers};
 
 /// Period of the timer where nothing waits, milliseconds.
 const IDLE_MS: u64 = 100;
@@ -22,17 +23,21 @@ const BUSY_MS: u64 = 1;
 /// One turn. Answers when the next one should come.
 pub fn tick(context: Context) -> u64 {
     node::sample(context);
+    rates::set_primary(context.is_primary());
     let scanning = queues::scan_slice(context);
     let trimming = trims::slice(context);
     let ticking = ticks::slice(context);
     if scanning || trimming || ticking { BUSY_MS } else { IDLE_MS }
 }
 
+pub const HANDLERS: Handlers = Handlers { on_key, on_entry: rates::on_entry, on_change };
+
 /// A key that ends with `:meta` was written or went.
-pub fn on_key(context: Context, key: &[u8], gone: bool) {
+fn on_key(context: Context, key: &[u8], gone: bool) {
     queues::on_key(context, key, gone);
 }
 
-pub fn on_change(change: Change) {
+fn on_change(change: Change) {
     queues::on_change(change);
+    rates::on_change(change);
 }

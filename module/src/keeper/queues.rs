@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::rates;
 use crate::config;
 use crate::metrics;
 use crate::queue::fields::{Known, Word};
@@ -56,6 +57,7 @@ pub fn list(context: Context) -> Vec<QueueName> {
     if !gone.is_empty() {
         let mut state = state();
         for name in gone {
+            rates::forget(db, name.as_bytes());
             state.known.remove(&(db, name));
         }
     }
@@ -74,6 +76,11 @@ pub fn batches(size: usize) -> Vec<(i32, Vec<QueueName>)> {
     batches
 }
 
+/// The name, without its suffix, is that of a queue of this node.
+pub fn knows(db: i32, name: &[u8]) -> bool {
+    QueueName::parse(name).is_ok_and(|name| state().known.contains(&(db, name)))
+}
+
 fn name_of(key: &[u8]) -> Option<QueueName> {
     QueueName::parse(key.strip_suffix(SUFFIX)?).ok()
 }
@@ -88,6 +95,7 @@ pub fn on_key(context: Context, key: &[u8], gone: bool) {
     let entry = (context.db(), name);
     if gone {
         state().known.remove(&entry);
+        rates::forget(entry.0, entry.1.as_bytes());
     } else if !state().known.contains(&entry) && is_meta(&LiveStore(context), key) {
         remember(entry);
     }
@@ -109,6 +117,7 @@ pub fn on_change(change: Change) {
             state.known.clear();
             state.scan = Some((0, Vec::new()));
         }
+        Change::Loading | Change::Primary(_) => {}
         Change::Swapped(first, second) => {
             let swapped = |db| match db {
                 _ if db == first => second,

@@ -1,6 +1,32 @@
-//! How fast jobs enter, finish and fail, by queue.
+//! How fast jobs enter, start, finish and fail, by queue: totals, rates, wait and run times.
+//!
+//! The source is BullMQ's own event stream. Each of its scripts adds an entry at each change of state, also where the
+//! job is gone at once (`removeOnComplete: true`), and the server tells of it within the script. Only the newest entry
+//! is read. Replicas see the same entries: they keep rates warm for a failover and count no totals, so that a sum over
+//! nodes counts each job once. Writes no key.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::queues;
+use super::starts::Starts;
+use crate::metrics::times::{Recent, Times};
+use crate::metrics::window::{Hour, Minute};
+use crate::queue::due::stored_delay_ms;
+use crate::queue::fields::Known;
 use crate::queue::keys::QueueName;
+use crate::redis::Context;
+use crate::redis::context::now_ms;
+use crate::redis::events::Change;
+use crate::redis::store::LiveStore;
+use crate::redis::stream::{Entry, Fresh};
+
+/// Queues that are followed; the events of further ones are not counted.
+const MAX_QUEUES: usize = 20_000;
+/// An entry whose id is older was not written now: it was migrated or replayed.
+const FRESH_MS: u64 = 10_000;
 
 /// What policies see of a queue's pace.
 #[derive(Clone, Copy, Debug, Default)]
@@ -10,6 +36,251 @@ pub struct Pace {
     pub failed_last_hour: u64,
 }
 
-pub fn of(_db: i32, _queue: &QueueName) -> Pace {
-    Pace::default()
+/// Counts since the queue was first seen on this node as a primary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub added: u64,
+    pub completed: u64,
+    pub failed: u64,
+    /// Times that a job was taken back from a worker that had gone silent.
+    pub stalled: u64,
+}
+
+/// A queue's numbers at a moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Picture {
+    pub totals: Totals,
+    pub added_per_sec: f64,
+    pub completed_per_sec: f64,
+    pub failed_per_sec: f64,
+    pub failed_last_hour: u64,
+    /// From when a job was due to its first start: since the start of the node, and lately.
+    pub wait: (Times, Times),
+    /// From a job's last start to its end.
+    pub run: (Times, Times),
+}
+
+#[derive(Default)]
+struct Followed {
+    totals: Totals,
+    added: Minute,
+    completed: Minute,
+    failed: Minute,
+    failed_hour: Hour,
+    wait: Recent,
+    run: Recent,
+}
+
+struct State {
+    databases: Vec<(i32, HashMap<Box<[u8]>, Box<Followed>>)>,
+    queues: usize,
+    starts: Starts,
+}
+
+static STATE: Mutex<Option<State>> = Mutex::new(None);
+static PRIMARY: AtomicBool = AtomicBool::new(true);
+static LOADING: AtomicBool = AtomicBool::new(false);
+
+/// Never held across a call to the server.
+fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
+    let mut state: MutexGuard<'_, Option<State>> = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    work(state.get_or_insert_with(|| State { databases: Vec::new(), queues: 0, starts: Starts::default() }))
+}
+
+impl State {
+    fn database(&mut self, db: i32) -> &mut HashMap<Box<[u8]>, Box<Followed>> {
+        let at = self.databases.iter().position(|(of, _)| *of == db).unwrap_or_else(|| {
+            self.databases.push((db, HashMap::new()));
+            self.databases.len() - 1
+        });
+        &mut self.databases[at].1
+    }
+
+    fn get(&self, db: i32, queue: &[u8]) -> Option<&Followed> {
+        self.databases.iter().find(|(of, _)| *of == db)?.1.get(queue).map(Box::as_ref)
+    }
+
+    fn get_mut(&mut self, db: i32, queue: &[u8]) -> Option<&mut Followed> {
+        self.databases.iter_mut().find(|(of, _)| *of == db)?.1.get_mut(queue).map(Box::as_mut)
+    }
+
+    fn follow(&mut self, db: i32, queue: &[u8]) {
+        if self.queues < MAX_QUEUES && self.database(db).insert(queue.into(), Box::default()).is_none() {
+            self.queues += 1;
+        }
+    }
+
+    fn recount(&mut self) {
+        self.databases.retain(|(_, queues)| !queues.is_empty());
+        self.queues = self.databases.iter().map(|(_, queues)| queues.len()).sum();
+    }
+}
+
+/// The pace of a queue in database `db`, from memory.
+pub fn of(db: i32, queue: &QueueName) -> Pace {
+    let now = now_ms();
+    with(|state| {
+        state.get(db, queue.as_bytes()).map_or(Pace::default(), |followed| Pace {
+            added_per_sec: followed.added.per_second(now),
+            failed_last_hour: followed.failed_hour.sum(now),
+        })
+    })
+}
+
+/// All numbers of a queue, from memory; zeroes where nothing happened yet.
+pub fn picture(db: i32, queue: &QueueName) -> Picture {
+    let now = now_ms();
+    with(|state| {
+        state.get(db, queue.as_bytes()).map_or(Picture::default(), |followed| Picture {
+            totals: followed.totals,
+            added_per_sec: followed.added.per_second(now),
+            completed_per_sec: followed.completed.per_second(now),
+            failed_per_sec: followed.failed.per_second(now),
+            failed_last_hour: followed.failed_hour.sum(now),
+            wait: (followed.wait.total, followed.wait.lately(now)),
+            run: (followed.run.total, followed.run.lately(now)),
+        })
+    })
+}
+
+/// Queues followed, and running jobs whose start is remembered.
+pub fn sizes() -> (u64, u64) {
+    with(|state| (state.queues as u64, state.starts.len() as u64))
+}
+
+/// An entry was added to the stream of events of `queue`.
+pub fn on_entry(queue: &[u8], stream: Fresh) {
+    if LOADING.load(Ordering::Relaxed) {
+        return;
+    }
+    let db = stream.context().db();
+    if !with(|state| state.get(db, queue).is_some()) {
+        if !queues::knows(db, queue) {
+            return;
+        }
+        with(|state| state.follow(db, queue));
+    }
+    let Some(entry) = stream.newest(has_job_of_interest) else { return };
+    let now = now_ms();
+    if now.abs_diff(entry.ms) <= FRESH_MS {
+        count(stream.context(), db, queue, &entry, now);
+    }
+}
+
+fn has_job_of_interest(event: &[u8]) -> bool {
+    matches!(event, b"active" | b"completed" | b"failed")
+}
+
+fn count(context: Context, db: i32, queue: &[u8], entry: &Entry, now: u64) {
+    let counted = PRIMARY.load(Ordering::Relaxed);
+    let event = entry.first.as_bytes();
+    let job = entry.second.as_ref().map_or(&b""[..], |id| id.as_bytes());
+    match event {
+        b"added" => with(|state| {
+            let Some(followed) = state.get_mut(db, queue) else { return };
+            followed.totals.added += u64::from(counted);
+            followed.added.add(now, 1);
+        }),
+        b"stalled" => with(|state| {
+            let Some(followed) = state.get_mut(db, queue) else { return };
+            followed.totals.stalled += u64::from(counted);
+        }),
+        b"active" => {
+            let waited = first_wait_us(context, queue, job, now);
+            with(|state| {
+                let key = state.starts.key(db, queue, job);
+                state.starts.put(key, Instant::now());
+                if let (Some(waited), Some(followed)) = (waited, state.get_mut(db, queue)) {
+                    followed.wait.add(now, waited, counted);
+                }
+            });
+        }
+        b"completed" | b"failed" => {
+            let started = with(|state| {
+                let key = state.starts.key(db, queue, job);
+                state.starts.take(key)
+            });
+            let ran = match started {
+                Some(start) => Some(start.elapsed().as_micros() as u64),
+                // Started before the module was there: by the worker's own clock, where the job still exists.
+                None => since_us(context, queue, job, Known::ProcessedOn, now),
+            };
+            with(|state| {
+                let Some(followed) = state.get_mut(db, queue) else { return };
+                if event == b"completed" {
+                    followed.totals.completed += u64::from(counted);
+                    followed.completed.add(now, 1);
+                } else {
+                    followed.totals.failed += u64::from(counted);
+                    followed.failed.add(now, 1);
+                    followed.failed_hour.add(now, 1);
+                }
+                if let Some(ran) = ran {
+                    followed.run.add(now, ran, counted);
+                }
+            });
+        }
+        _ => {}
+    }
+}
+
+fn job_key(queue: &[u8], job: &[u8]) -> Vec<u8> {
+    [queue, b":", job].concat()
+}
+
+fn number(text: &[u8]) -> Option<f64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// How long a job was due before it starts for the first time; None for later starts. BullMQ adds the event before it
+/// writes to the job (prepareJobForProcessing).
+fn first_wait_us(context: Context, queue: &[u8], job: &[u8], now: u64) -> Option<u64> {
+    let fields = [Known::Timestamp, Known::Opts, Known::AttemptsStarted, Known::AttemptsMade];
+    let [timestamp, opts, started, made] = LiveStore(context).fields(&job_key(queue, job), fields)?;
+    if [started, made].into_iter().flatten().any(|count| count.as_bytes() != b"0") {
+        return None;
+    }
+    let delay = opts.map_or(0.0, |opts| stored_delay_ms(opts.as_bytes()));
+    let due = number(timestamp?.as_bytes())? + delay;
+    Some(((now as f64 - due).max(0.0) * 1000.0) as u64)
+}
+
+fn since_us(context: Context, queue: &[u8], job: &[u8], field: Known, now: u64) -> Option<u64> {
+    let [since] = LiveStore(context).fields(&job_key(queue, job), [field])?;
+    Some(((now as f64 - number(since?.as_bytes())?).max(0.0) * 1000.0) as u64)
+}
+
+/// The queue is gone from this node.
+pub fn forget(db: i32, queue: &[u8]) {
+    with(|state| {
+        if state.database(db).remove(queue).is_some() {
+            state.recount();
+        }
+    });
+}
+
+/// What the timer found: events of roles may have come before the module was loaded.
+pub fn set_primary(primary: bool) {
+    PRIMARY.store(primary, Ordering::Relaxed);
+}
+
+pub fn on_change(change: Change) {
+    match change {
+        Change::Primary(primary) => set_primary(primary),
+        Change::Loading => LOADING.store(true, Ordering::Relaxed),
+        Change::Loaded => LOADING.store(false, Ordering::Relaxed),
+        Change::Flushed(of) => with(|state| {
+            state.databases.retain(|(db, _)| of.is_some_and(|of| of != *db));
+            state.recount();
+        }),
+        Change::Swapped(first, second) => with(|state| {
+            for (db, _) in &mut state.databases {
+                *db = match *db {
+                    at if at == first => second,
+                    at if at == second => first,
+                    at => at,
+                };
+            }
+        }),
+    }
 }

@@ -1,5 +1,8 @@
 //! Counters of this node and their INFO sections. Reads no key.
 
+pub mod times;
+pub mod window;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::redis::info::Section;
@@ -46,6 +49,7 @@ pub fn late_error(place: &str, text: &str) {
 /// The sections of `INFO bull`.
 pub fn info() -> Vec<Section> {
     let queues = keeper::queues::snapshot();
+    let (followed, timed) = keeper::rates::sizes();
     let (policies, faults, suspended) = keeper::admission::summary();
     vec![
         Section {
@@ -61,6 +65,8 @@ pub fn info() -> Vec<Section> {
             name: "keeper",
             fields: vec![
                 ("queues", queues.known),
+                ("queues_followed", followed),
+                ("running_jobs_timed", timed),
                 ("queue_scan_running", u64::from(queues.scanning)),
                 ("trims_running", keeper::trims::running()),
                 ("slices", SLICES.get()),

@@ -7,6 +7,7 @@ pub mod add;
 pub mod check;
 pub mod dedup;
 pub mod displace;
+pub mod due;
 pub mod error;
 pub mod fields;
 pub mod job;

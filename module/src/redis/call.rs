@@ -57,6 +57,11 @@ thread_local! {
     static KNOWN: Vec<OwnedString> = Known::ALL.iter().map(|known| OwnedString::new(known.text().as_bytes())).collect();
 }
 
+/// One of the fixed words as a string of the server.
+pub(super) fn with_known<T>(word: Known, work: impl FnOnce(&OwnedString) -> T) -> T {
+    KNOWN.with(|known| work(&known[word as usize]))
+}
+
 /// Commands with more arguments than this use the heap for their argument list.
 const INLINE: usize = 32;
 

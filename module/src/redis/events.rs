@@ -1,4 +1,5 @@
-//! What the server tells: keys that changed, databases that were emptied or loaded.
+//! What the server tells: keys that changed, entries added to event streams, databases that were emptied or loaded,
+//! the node's part in replication.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
@@ -6,6 +7,7 @@ use std::sync::OnceLock;
 use redis_module::raw;
 
 use super::abi::{OK, RawContext, RawString};
+use super::stream::Fresh;
 use super::string::bytes;
 use super::{Context, api};
 use crate::entry::guarded;
@@ -15,24 +17,38 @@ use crate::entry::guarded;
 pub enum Change {
     /// One database was emptied, or all of them (None).
     Flushed(Option<i32>),
+    /// Data begins to be loaded: what is replayed has happened before.
+    Loading,
     /// Data was loaded from disk or a primary.
     Loaded,
     Swapped(i32, i32),
+    /// This node became a primary (true) or a replica.
+    Primary(bool),
 }
 
 /// A hash was written or a key went. `gone` tells which.
 pub type OnKey = fn(Context, key: &[u8], gone: bool);
+/// An entry was added to a stream `<queue>:events`; the name comes without the suffix.
+pub type OnEntry = fn(queue: &[u8], stream: Fresh);
 pub type OnChange = fn(Change);
 
-static ON_KEY: OnceLock<OnKey> = OnceLock::new();
-static ON_CHANGE: OnceLock<OnChange> = OnceLock::new();
+/// Where a change of a key goes to.
+#[derive(Clone, Copy)]
+pub struct Handlers {
+    pub on_key: OnKey,
+    pub on_entry: OnEntry,
+    pub on_change: OnChange,
+}
+
+static HANDLERS: OnceLock<Handlers> = OnceLock::new();
 
 /// Subscribes. Only while the module loads.
-pub fn subscribe(context: Context, on_key: OnKey, on_change: OnChange) -> bool {
-    if ON_KEY.set(on_key).is_err() || ON_CHANGE.set(on_change).is_err() {
+pub fn subscribe(context: Context, handlers: Handlers) -> bool {
+    if HANDLERS.set(handlers).is_err() {
         return false;
     }
-    let kinds = (raw::REDISMODULE_NOTIFY_HASH | raw::REDISMODULE_NOTIFY_GENERIC) as c_int;
+    // Not strings: a SET of a foreign key costs nothing.
+    let kinds = (raw::REDISMODULE_NOTIFY_HASH | raw::REDISMODULE_NOTIFY_GENERIC | STREAM) as c_int;
     let event = |id: u64, version: u64| raw::RedisModuleEvent { id, dataver: version };
     // SAFETY: callbacks have the signatures asked for and live as long as the module, which is never unloaded.
     unsafe {
@@ -41,18 +57,33 @@ pub fn subscribe(context: Context, on_key: OnKey, on_change: OnChange) -> bool {
             && subscribe(context.0, event(raw::REDISMODULE_EVENT_FLUSHDB, 1), Some(server_event)) == OK
             && subscribe(context.0, event(raw::REDISMODULE_EVENT_LOADING, 1), Some(server_event)) == OK
             && subscribe(context.0, event(raw::REDISMODULE_EVENT_SWAPDB, 1), Some(server_event)) == OK
+            && subscribe(context.0, event(raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, 1), Some(server_event)) == OK
     }
 }
 
-extern "C" fn key_event(context: *mut RawContext, _kind: c_int, event: *const c_char, key: *mut RawString) -> c_int {
+const STREAM: c_int = raw::REDISMODULE_NOTIFY_STREAM;
+
+extern "C" fn key_event(context: *mut RawContext, kind: c_int, event: *const c_char, key: *mut RawString) -> c_int {
     // SAFETY: the server's strings live through the call.
-    let (event, key) = unsafe { (CStr::from_ptr(event).to_bytes(), bytes(key)) };
+    let name = unsafe { bytes(key) };
     // The only keys of interest; everything else leaves here.
-    if key.ends_with(b":meta")
-        && let Some(on_key) = ON_KEY.get()
+    if kind == STREAM {
+        let Some(queue) = name.strip_suffix(b":events") else { return OK };
+        // SAFETY: as above.
+        if unsafe { CStr::from_ptr(event) } == c"xadd"
+            && let Some(handlers) = HANDLERS.get()
+        {
+            // SAFETY: the key's name lives through the call.
+            let stream = unsafe { Fresh::new(Context(context), key) };
+            guarded("a stream's event", || (handlers.on_entry)(queue, stream));
+        }
+    } else if name.ends_with(b":meta")
+        && let Some(handlers) = HANDLERS.get()
     {
+        // SAFETY: as above.
+        let event = unsafe { CStr::from_ptr(event).to_bytes() };
         let gone = matches!(event, b"del" | b"expired" | b"evicted" | b"rename_from" | b"move_from");
-        guarded("a keyspace event", || on_key(Context(context), key, gone));
+        guarded("a keyspace event", || (handlers.on_key)(Context(context), name, gone));
     }
     OK
 }
@@ -74,6 +105,10 @@ unsafe extern "C" fn server_event(
         {
             Change::Loaded
         }
+        raw::REDISMODULE_EVENT_LOADING => Change::Loading,
+        raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED => {
+            Change::Primary(sub == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER)
+        }
         raw::REDISMODULE_EVENT_SWAPDB => {
             // SAFETY: swap events carry this struct.
             let swap = unsafe { &*data.cast::<raw::RedisModuleSwapDbInfo>() };
@@ -81,7 +116,7 @@ unsafe extern "C" fn server_event(
         }
         _ => return,
     };
-    if let Some(on_change) = ON_CHANGE.get() {
-        guarded("a server event", || on_change(change));
+    if let Some(handlers) = HANDLERS.get() {
+        guarded("a server event", || (handlers.on_change)(change));
     }
 }

@@ -14,6 +14,7 @@ pub mod info;
 pub mod log;
 pub mod reply;
 pub mod store;
+pub mod stream;
 pub mod string;
 pub mod timer;
 

@@ -8,8 +8,9 @@ use redis_module::raw;
 use super::Context;
 use super::api;
 use super::call::Effect::{Local, Replicated};
+use super::call::with_known;
 use super::string::OwnedString;
-use crate::queue::fields::Word;
+use crate::queue::fields::{Known, Word};
 use crate::queue::number::{Style, call_argument};
 use crate::queue::store::{End, Expiry, Kind, Store, StoreResult, Ttl};
 
@@ -53,6 +54,23 @@ impl Drop for Key {
 }
 
 impl LiveStore {
+    /// Several fields of a hash, from one look at the key; None where there is no such hash.
+    pub fn fields<const N: usize>(&self, name: &[u8], fields: [Known; N]) -> Option<[Option<OwnedString>; N]> {
+        let key = Key::open(self.0, name).filter(|key| key.kind() == Kind::Hash)?;
+        Some(fields.map(|field| {
+            with_known(field, |field| {
+                let mut value: *mut raw::RedisModuleString = null_mut();
+                // SAFETY: as in `hget`.
+                unsafe {
+                    let none = null_mut::<raw::RedisModuleString>();
+                    let flags = raw::REDISMODULE_HASH_NONE as c_int;
+                    api!(RedisModule_HashGet)(key.0, flags, field.as_ptr(), &mut value, none);
+                    OwnedString::from_raw(value)
+                }
+            })
+        }))
+    }
+
     fn range(&self, name: &[u8], min: f64, max: f64) -> Option<f64> {
         let key = Key::open(self.0, name).filter(|key| key.kind() == Kind::ZSet)?;
         // SAFETY: the key is an open sorted set; the range is stopped before the key closes; the element is freed.
