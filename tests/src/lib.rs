@@ -8,6 +8,7 @@ pub mod engine;
 pub mod guests;
 pub mod probe;
 pub mod server;
+pub mod soak;
 
 pub use client::{Client, Reply};
 pub use dump::Dump;

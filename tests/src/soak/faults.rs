@@ -1,0 +1,232 @@
+//! Servers that die, change roles, stand still and reload while real clients work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::load::{Load, QUEUE, Said};
+use super::oracle::{Findings, judge};
+use super::proxy::Proxy;
+use super::{Row, Seed};
+use crate::{Client, Dump, Server};
+
+/// Jobs a second that the load sends.
+const RATE: u32 = 300;
+
+/// Trims finished jobs again and again, whatever becomes of the server.
+struct Trims {
+    port: Arc<AtomicU16>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<u64>>,
+}
+
+impl Trims {
+    fn start(port: u16) -> Trims {
+        let (port, stop) = (Arc::new(AtomicU16::new(port)), Arc::new(AtomicBool::new(false)));
+        let (at, stopped) = (Arc::clone(&port), Arc::clone(&stop));
+        let thread = thread::spawn(move || {
+            let mut answered = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                if let Ok(mut client) = Client::connect(at.load(Ordering::Relaxed)) {
+                    while let Ok(reply) = client.try_cmd(&["BULL.TRIM", QUEUE, "COMPLETED", "300", "FAILED", "300"]) {
+                        answered += u64::from(reply.error().is_none());
+                        if stopped.load(Ordering::Relaxed) || reply.code().as_deref() == Some("READONLY") {
+                            break;
+                        }
+                        thread::sleep(Duration::from_millis(30));
+                    }
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+            answered
+        });
+        Trims { port, stop, thread: Some(thread) }
+    }
+
+    fn stop(mut self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().expect("one thread").join().expect("the trims' thread")
+    }
+}
+
+impl Drop for Trims {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn verdict(what: &str, seed: u64, found: &Findings, said: &Said) {
+    assert!(said.drained, "{what}, seed {seed}: jobs that can run were left: {}", said.left);
+    assert!(found.is_clean(), "{what}, seed {seed}:\n{}", found.text());
+}
+
+fn row(scenario: &'static str, seed: u64, faults: u64, said: &Said, start: Instant, note: String) -> Row {
+    // A scenario that found something has panicked.
+    Row { scenario, seed, faults, acked: said.acked.len() as u64, took: start.elapsed(), note, ..Row::default() }
+}
+
+fn must_equal(what: &str, seed: u64, one: &Dump, two: &Dump, names: [&str; 2]) {
+    let diff = one.diff(two, names);
+    assert!(diff.is_empty(), "{what}, seed {seed}:\n{diff}");
+}
+
+/// Kill -9 with an AOF, `count` times. `fsync` is a value of appendfsync.
+pub fn kills(count: u64, seed: u64, fsync: &str) -> Row {
+    let start = Instant::now();
+    let mut schedule = Seed(seed);
+    let mut server = Server::builder().appendonly(true).config(format!("appendfsync {fsync}")).start();
+    let load = Load::start(server.port(), seed, RATE);
+    let trims = Trims::start(server.port());
+    for _ in 0..count {
+        load.wait_for(load.acked() + schedule.within(5, 60) as usize);
+        thread::sleep(schedule.millis(0, 20));
+        server.kill9();
+        server.start_again();
+    }
+    let trimmed = trims.stop();
+    let said = load.stop();
+    let dump = Dump::take(&mut server.client());
+    verdict("kills", seed, &judge(&dump, QUEUE, &said), &said);
+    server.kill9();
+    server.start_again();
+    must_equal("kills", seed, &dump, &Dump::take(&mut server.client()), ["before the last kill", "after it"]);
+    let stock = Server::builder()
+        .with_module(false)
+        .appendonly(true)
+        .with_file("appendonlydir", server.dir().join("appendonlydir"))
+        .start();
+    must_equal("kills", seed, &dump, &Dump::take(&mut stock.client()), ["ours", "a stock server from the AOF"]);
+    let scenario = if fsync == "always" { "kill -9, appendfsync always" } else { "kill -9, appendfsync everysec" };
+    row(scenario, seed, count, &said, start, format!("{trimmed} trims; {} adds unknown", said.unknown.len()))
+}
+
+fn link_is_up(client: &mut Client) -> bool {
+    client.ok(&["INFO", "replication"]).text().contains("master_link_status:up")
+}
+
+fn role(client: &mut Client) -> String {
+    let reply = client.ok(&["ROLE"]);
+    reply.items()[0].text()
+}
+
+/// FAILOVER between two nodes with the module, `count` times, in the middle of adds, work and trims.
+pub fn failovers(count: u64, seed: u64) -> Row {
+    let start = Instant::now();
+    let mut schedule = Seed(seed);
+    let first = Server::start();
+    let second = Server::builder().replica_of(&first).start();
+    second.wait_until("the link is up", link_is_up);
+    let proxy = Proxy::to(first.port());
+    let load = Load::start(proxy.port(), seed, RATE);
+    let trims = Trims::start(first.port());
+    let mut servers = [first, second];
+    for _ in 0..count {
+        load.wait_for(load.acked() + schedule.within(5, 60) as usize);
+        thread::sleep(schedule.millis(0, 30));
+        let to = servers[1].port().to_string();
+        servers[1].wait_until("the replica follows", link_is_up);
+        let reply = servers[0].client().cmd(&["FAILOVER", "TO", "127.0.0.1", &to, "TIMEOUT", "5000"]);
+        assert!(reply.error().is_none(), "FAILOVER, seed {seed}: {reply:?}");
+        servers[1].wait_until("the replica is primary", |client| role(client) == "master");
+        servers[0].wait_until("the primary is replica", |client| role(client) == "slave");
+        servers.swap(0, 1);
+        proxy.switch(servers[0].port());
+        trims.port.store(servers[0].port(), Ordering::Relaxed);
+        servers.iter_mut().for_each(Server::assert_alive);
+    }
+    let trimmed = trims.stop();
+    let said = load.stop();
+    let [primary, replica] = &servers;
+    let mut client = primary.client();
+    replica.wait_until("the link is up", link_is_up);
+    client.ok(&["SET", "end", "1"]);
+    assert_eq!(client.ok(&["WAIT", "1", "10000"]).int(), 1, "the replica has all, seed {seed}");
+    client.ok(&["DEL", "end"]);
+    assert_eq!(client.ok(&["WAIT", "1", "10000"]).int(), 1, "the replica has all, seed {seed}");
+    let dump = Dump::take(&mut client);
+    verdict("failovers", seed, &judge(&dump, QUEUE, &said), &said);
+    must_equal("failovers", seed, &dump, &Dump::take(&mut replica.client()), ["primary", "replica"]);
+    row("FAILOVER", seed, count, &said, start, format!("{trimmed} trims; {} adds unknown", said.unknown.len()))
+}
+
+/// CLIENT PAUSE (ALL and WRITE), reloads of the data set, full and partial resynchronisations of a stock replica, in
+/// turns, `count` in all.
+pub fn disturbances(count: u64, seed: u64) -> Row {
+    let start = Instant::now();
+    let mut schedule = Seed(seed);
+    let mut server = Server::builder().appendonly(true).config("appendfsync everysec").start();
+    let mut replica = Server::builder().with_module(false).replica_of(&server).start();
+    replica.wait_until("the link is up", link_is_up);
+    let load = Load::start(server.port(), seed, RATE);
+    let trims = Trims::start(server.port());
+    for _ in 0..count {
+        load.wait_for(load.acked() + schedule.within(5, 40) as usize);
+        let mut client = server.client();
+        match schedule.within(0, 7) {
+            0 => drop(client.ok(&["CLIENT", "PAUSE", &schedule.within(1, 80).to_string(), "ALL"])),
+            1 => drop(client.ok(&["CLIENT", "PAUSE", &schedule.within(1, 80).to_string(), "WRITE"])),
+            2 => drop(client.ok(&["DEBUG", "RELOAD"])),
+            3 => drop(client.ok(&["CLIENT", "KILL", "TYPE", "replica"])),
+            4 => drop(client.ok(&["SCRIPT", "FLUSH"])),
+            5 => {
+                // Refused while one runs, which is as good.
+                let _ = client.cmd(&["BGREWRITEAOF"]);
+            }
+            _ => {
+                replica.kill9();
+                replica.start_again();
+                replica.wait_until("the link is up", link_is_up);
+            }
+        }
+        server.assert_alive();
+    }
+    let trimmed = trims.stop();
+    let said = load.stop();
+    let mut client = server.client();
+    replica.wait_until("the link is up", link_is_up);
+    client.ok(&["SET", "end", "1"]);
+    assert_eq!(client.ok(&["WAIT", "1", "10000"]).int(), 1, "the replica has all, seed {seed}");
+    let dump = Dump::take(&mut client);
+    verdict("disturbances", seed, &judge(&dump, QUEUE, &said), &said);
+    must_equal("disturbances", seed, &dump, &Dump::take(&mut replica.client()), ["primary", "stock replica"]);
+    client.ok(&["DEBUG", "RELOAD"]);
+    must_equal("disturbances", seed, &dump, &Dump::take(&mut client), ["before", "after the RDB reload"]);
+    server.shutdown();
+    server.start_again();
+    must_equal("disturbances", seed, &dump, &Dump::take(&mut server.client()), ["before", "after the AOF reload"]);
+    let note = format!("pauses, reloads, resyncs, SCRIPT FLUSH, AOF rewrites; {trimmed} trims");
+    row("disturbances", seed, count, &said, start, note)
+}
+
+/// Adds and trims `jobs` again and again: used memory must come back to where it was.
+pub fn memory(cycles: u64, jobs: u64, seed: u64) -> Row {
+    let start = Instant::now();
+    let server = Server::start();
+    let mut client = server.client();
+    // Everything waiting becomes completed, as a worker leaves it.
+    let finish = "local ids = redis.call('LRANGE', KEYS[1], 0, -1) redis.call('DEL', KEYS[1]) \
+        for _, id in ipairs(ids) do redis.call('ZADD', KEYS[2], 1, id) \
+        redis.call('HSET', KEYS[3] .. id, 'finishedOn', 1, 'returnvalue', 'null') end return #ids";
+    let mut used = Vec::new();
+    for cycle in 0..cycles {
+        for n in 0..jobs {
+            client.ok(&["BULL.ADD", QUEUE, "job", &format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(200))]);
+        }
+        let keys = ["wait", "completed", ""].map(|suffix| format!("{QUEUE}:{suffix}"));
+        client.ok(&["EVAL", finish, "3", &keys[0], &keys[1], &keys[2]]);
+        client.ok(&["BULL.TRIM", QUEUE, "COMPLETED", "0"]);
+        // Once the cap of the event stream is reached it is part of the floor.
+        if (cycle + 1) * jobs * 2 > 25_000 {
+            let info = client.ok(&["INFO", "memory"]).text();
+            let field = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("used_memory");
+            used.push(field.trim().parse::<i64>().expect("a number"));
+        }
+    }
+    assert!(used.len() > 2, "enough cycles to measure");
+    let (first, last) = (used[0], used[used.len() - 1]);
+    let grown = last - first;
+    assert!(grown < 256 * 1024, "used memory grew by {grown} bytes over {} cycles, seed {seed}", used.len());
+    let note = format!("used_memory {first} -> {last} over {} cycles of {jobs} jobs added and trimmed", used.len());
+    Row { scenario: "add and trim", seed, acked: cycles * jobs, took: start.elapsed(), note, ..Row::default() }
+}

@@ -1,0 +1,28 @@
+//! The faults of `scripts/soak`, short: each scenario ends by itself and says its seed where it fails.
+
+use bull_tests::soak::{faults, torn};
+
+#[test]
+fn kills_lose_no_acknowledged_job() {
+    println!("{}", faults::kills(6, 11, "always").markdown());
+}
+
+#[test]
+fn failovers_in_the_middle_of_trims_lose_nothing() {
+    println!("{}", faults::failovers(5, 12).markdown());
+}
+
+#[test]
+fn pauses_reloads_and_resyncs_change_nothing() {
+    println!("{}", faults::disturbances(14, 13).markdown());
+}
+
+#[test]
+fn memory_comes_back() {
+    println!("{}", faults::memory(8, 5000, 14).markdown());
+}
+
+#[test]
+fn an_aof_cut_anywhere_has_no_torn_job() {
+    println!("{}", torn::truncations(1500, 15).markdown());
+}
