@@ -14,8 +14,25 @@ static POLICY_FUEL: AtomicI64 = AtomicI64::new(100_000);
 static POLICY_MEMORY: AtomicI64 = AtomicI64::new(1024 * 1024);
 static POLICY_MAX_BYTES: AtomicI64 = AtomicI64::new(512 * 1024);
 
+static GUARD: AtomicI64 = AtomicI64::new(0);
+
+/// What happens to the add scripts of unmodified clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// They are left alone.
+    Off,
+    /// Policies are asked, and no verdict binds.
+    Observe,
+    Enforce,
+}
+
 /// The settings, as README and tests list them.
 pub static SETTINGS: &[Setting] = &[
+    Setting {
+        name: "guard",
+        place: Place::Choice { value: &GUARD, default: 0, words: &["off", "observe", "enforce"] },
+        summary: "Whether policies see the jobs of unmodified BullMQ clients, and whether their verdicts bind.",
+    },
     Setting {
         name: "slice-us",
         place: Place::Number { value: &SLICE_US, default: 500, min: 50, max: 10_000, memory: false },
@@ -50,6 +67,14 @@ pub static SETTINGS: &[Setting] = &[
 
 pub fn slice() -> Duration {
     Duration::from_micros(SLICE_US.load(Ordering::Relaxed) as u64)
+}
+
+pub fn guard() -> Guard {
+    match GUARD.load(Ordering::Relaxed) {
+        0 => Guard::Off,
+        1 => Guard::Observe,
+        _ => Guard::Enforce,
+    }
 }
 
 /// Milliseconds.

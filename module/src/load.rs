@@ -34,6 +34,10 @@ fn start(context: redis::Context, args: usize) -> Result<(), String> {
         return Err("the server refused a subscription to its events".into());
     }
     redis::timer::start(context, keeper::tick, 1);
+    // Last, and no reason to fail: a load that fails after it would leave the filter dangling.
+    if !redis::filter::register(context, commands::eval::rename) {
+        log(Level::Warning, "bull: the server refused the command filter; bull.guard has no effect");
+    }
     log(Level::Notice, &format!("bull {} loaded", env!("CARGO_PKG_VERSION")));
     Ok(())
 }

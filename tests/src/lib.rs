@@ -1,6 +1,7 @@
 //! What the tests in `tests/tests` stand on: servers of any engine, a raw client, dumps that can be
 //! compared, a latency probe, and hostile policies made to measure.
 
+pub mod adds;
 pub mod checks;
 pub mod client;
 pub mod dump;

@@ -1,7 +1,8 @@
 //! The commands: one file each, `parse → run → reply`, and the table that registers and documents them.
 
 pub mod add;
-pub mod parse;
+pub mod eval;
+mod parse;
 pub mod policy;
 pub mod queues;
 pub mod slot;

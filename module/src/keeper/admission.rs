@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{node as sampled, profiles, queues, rates, sizes};
-use crate::policy::registry::{Decision, Incident, Registry};
+use crate::policy::registry::{Decision, Incident, Mode, Registry};
 use crate::policy::{Job, Limits, Node, Queue, Source};
 use crate::queue::job::{NewJob, QueueKeys};
 use crate::queue::keys::QueueName;
+use crate::queue::script::{Origin, ScriptJob};
 use crate::queue::stats::Counts;
 use crate::redis::Context;
 use crate::redis::context::now_ms;
@@ -25,12 +26,48 @@ pub fn policies() -> MutexGuard<'static, Registry> {
 pub struct Facts<'a> {
     queue: &'a QueueName,
     keys: &'a QueueKeys,
-    job: &'a NewJob<'a>,
+    job: Asking<'a>,
+    /// Observe: the caller lets the job enter whatever the decision is.
+    caller: Mode,
+}
+
+enum Asking<'a> {
+    Command(&'a NewJob<'a>),
+    Script(&'a ScriptJob<'a>),
 }
 
 impl<'a> Facts<'a> {
     pub fn of(queue: &'a QueueName, keys: &'a QueueKeys, job: &'a NewJob<'_>) -> Self {
-        Self { queue, keys, job }
+        Self { queue, keys, job: Asking::Command(job), caller: Mode::Enforce }
+    }
+
+    pub fn of_script(queue: &'a QueueName, keys: &'a QueueKeys, job: &'a ScriptJob<'_>, caller: Mode) -> Self {
+        Self { queue, keys, job: Asking::Script(job), caller }
+    }
+
+    fn job(&self) -> Job {
+        match self.job {
+            Asking::Command(job) => Job {
+                name: String::from_utf8_lossy(job.name).into_owned(),
+                bytes: job.data.len() as u64,
+                delay_ms: job.options.delay as u64,
+                priority: job.options.priority,
+                attempts: job.options.attempts,
+                child: job.options.parent.is_some(),
+                scheduled: job.options.scheduler.is_some(),
+                source: Source::Command,
+            },
+            Asking::Script(job) => Job {
+                name: String::from_utf8_lossy(job.name).into_owned(),
+                bytes: job.data.len() as u64,
+                delay_ms: job.delay_ms,
+                priority: job.priority,
+                attempts: job.attempts,
+                child: job.origin == Origin::Child,
+                scheduled: matches!(job.origin, Origin::FirstIteration | Origin::NextIteration | Origin::Scheduler(_)),
+                source: Source::Script,
+            },
+        }
     }
 }
 
@@ -42,19 +79,8 @@ pub fn judge(context: Context, facts: &Facts<'_>) -> Decision {
     }
     let counts = Counts::read(&LiveStore(context), facts.keys);
     let queue = queue_facts(context, facts.queue, facts.keys, counts, 0);
-    let options = &facts.job.options;
-    let job = Job {
-        name: String::from_utf8_lossy(facts.job.name).into_owned(),
-        bytes: facts.job.data.len() as u64,
-        delay_ms: options.delay as u64,
-        priority: options.priority,
-        attempts: options.attempts,
-        child: options.parent.is_some(),
-        scheduled: options.scheduler.is_some(),
-        source: Source::Command,
-    };
     let mut incidents = Vec::new();
-    let decision = policies().decide(node(), &queue, &job, &mut incidents);
+    let decision = policies().decide(node(), &queue, &facts.job(), facts.caller, &mut incidents);
     incidents.iter().for_each(report);
     decision
 }

@@ -3,6 +3,7 @@
 //! Writes only where this node is a primary and no client is paused; otherwise the work waits.
 
 pub mod admission;
+pub mod guard;
 pub mod node;
 pub mod profiles;
 pub mod queues;

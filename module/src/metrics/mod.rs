@@ -50,6 +50,7 @@ pub fn late_error(place: &str, text: &str) {
 pub fn info() -> Vec<Section> {
     let queues = keeper::queues::snapshot();
     let (followed, timed) = keeper::rates::sizes();
+    let guard = keeper::guard::totals();
     let (policies, faults, suspended) = keeper::admission::summary();
     vec![
         Section {
@@ -71,6 +72,17 @@ pub fn info() -> Vec<Section> {
                 ("trims_running", keeper::trims::running()),
                 ("slices", SLICES.get()),
                 ("longest_slice_us", LONGEST_SLICE_US.load(Ordering::Relaxed)),
+            ],
+        },
+        Section {
+            name: "guard",
+            fields: vec![
+                ("guard_guarded", guard.guarded),
+                ("guard_admitted", guard.admitted),
+                ("guard_refused", guard.refused),
+                ("guard_observed", guard.observed),
+                ("guard_passed", guard.passed),
+                ("guard_unreadable", guard.unreadable),
             ],
         },
         Section {

@@ -230,8 +230,16 @@ impl Registry {
         }))
     }
 
-    /// Walks the policies in order; the first verdict that binds ends the walk.
-    pub fn decide(&mut self, node: Node, queue: &Queue, job: &Job, incidents: &mut Vec<Incident>) -> Decision {
+    /// Walks the policies in order; the first verdict that binds ends the walk. Where the caller only observes, that verdict
+    /// is counted as observed: the job enters all the same.
+    pub fn decide(
+        &mut self,
+        node: Node,
+        queue: &Queue,
+        job: &Job,
+        caller: Mode,
+        incidents: &mut Vec<Incident>,
+    ) -> Decision {
         for policy in &mut self.policies {
             if !policy.pattern.matches(&queue.name) {
                 continue;
@@ -253,6 +261,9 @@ impl Registry {
                 policy.counters.admitted += 1;
             } else if policy.settings.mode == Mode::Observe {
                 policy.counters.observed += 1;
+            } else if caller == Mode::Observe {
+                policy.counters.observed += 1;
+                return decision;
             } else {
                 match decision {
                     Decision::Reject { .. } => policy.counters.rejected += 1,

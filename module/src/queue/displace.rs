@@ -20,10 +20,26 @@ pub fn displace_oldest(
     jobs: u32,
     now_ms: u64,
 ) -> Result<()> {
+    displace_others(store, queue, keys, jobs, None, now_ms)
+}
+
+/// [`displace_oldest`] where the job that they make room for is in the queue already: it is passed over.
+pub fn displace_others(
+    store: &mut impl Store,
+    queue: &QueueName,
+    keys: &QueueKeys,
+    jobs: u32,
+    newcomer: Option<&[u8]>,
+    now_ms: u64,
+) -> Result<()> {
     expect(store, &keys.wait, Kind::List)?;
     let cap = Meta::read(store, keys)?.cap();
     for _ in 0..jobs.min(MAX_DISPLACED) {
-        let Some(id) = store.lindex(&keys.wait, -1)? else { break };
+        let mut last = store.lindex(&keys.wait, -1)?;
+        if last.is_some() && last.as_deref() == newcomer {
+            last = store.lindex(&keys.wait, -2)?;
+        }
+        let Some(id) = last else { break };
         // BullMQ 4 keeps markers such as `0:0` in the list.
         if id.starts_with(b"0:") {
             break;

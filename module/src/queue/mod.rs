@@ -17,6 +17,7 @@ pub mod opts;
 pub mod parent;
 pub mod profile;
 pub mod remove;
+pub mod script;
 pub mod stats;
 pub mod store;
 pub mod trim;

@@ -44,6 +44,8 @@ pub enum KeyUse {
     ReadOptional,
     Insert,
     Delete,
+    /// As EVAL has it: not the first argument, but as many keys as the second argument says. Wants the flag `getkeys-api`.
+    Numbered,
 }
 
 /// An argument in COMMAND DOCS.
@@ -73,16 +75,20 @@ pub enum ArgKind {
 /// Most commands a module of ours can have.
 const MAX: usize = 64;
 
-static HANDLERS: OnceLock<Vec<(&'static str, Handler)>> = OnceLock::new();
+static HANDLERS: OnceLock<Vec<(&'static str, Handler, KeyUse)>> = OnceLock::new();
 
 type Entry = unsafe extern "C" fn(*mut RawContext, *mut *mut RawString, c_int) -> c_int;
 
 /// The server gives a handler no data of its own, so each command has its own entry.
 extern "C" fn enter<const I: usize>(context: *mut RawContext, argv: *mut *mut RawString, argc: c_int) -> c_int {
     let context = Context(context);
-    let Some((name, run)) = HANDLERS.get().and_then(|handlers| handlers.get(I)) else { return ERR };
+    let Some((name, run, key)) = HANDLERS.get().and_then(|handlers| handlers.get(I)) else { return ERR };
     // SAFETY: the server hands over its own live argument vector for the time of this call.
     let args = unsafe { Args::new(argv, argc) };
+    if *key == KeyUse::Numbered && context.is_asked_for_keys() {
+        guarded("the keys of a command", || context.tell_numbered_keys(args));
+        return OK;
+    }
     match guarded(name, || run(context, args)) {
         Some(Some(reply)) => context.reply(&reply),
         Some(None) => {}
@@ -100,7 +106,7 @@ static ENTRIES: [Entry; MAX] = entries!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
 
 /// Registers all commands. Only while the module loads. Errors: the name of the command that the server refused.
 pub fn register(context: Context, definitions: Vec<&'static Definition>) -> Result<(), &'static str> {
-    let named = |definition: &&'static Definition| definition.run.map(|run| (definition.name, run));
+    let named = |definition: &&'static Definition| definition.run.map(|run| (definition.name, run, definition.key));
     let handlers: Vec<_> = definitions.iter().filter_map(named).collect();
     assert!(handlers.len() <= MAX, "more commands than entries");
     if HANDLERS.set(handlers).is_err() {
@@ -125,7 +131,7 @@ fn c(text: &str) -> CString {
 }
 
 fn create(context: Context, definition: &Definition, entry: Option<Entry>) -> Option<*mut raw::RedisModuleCommand> {
-    let first = c_int::from(definition.key != KeyUse::None);
+    let first = c_int::from(!matches!(definition.key, KeyUse::None | KeyUse::Numbered));
     let flags = c(definition.flags);
     // SAFETY: names and flags are C strings that live through the calls; the entry has the signature of a command.
     unsafe {
@@ -226,11 +232,22 @@ fn key_specs(key: KeyUse) -> Option<[raw::RedisModuleCommandKeySpec; 2]> {
         KeyUse::Read | KeyUse::ReadOptional => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
         KeyUse::Insert => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_INSERT,
         KeyUse::Delete => raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_DELETE,
+        KeyUse::Numbered => {
+            raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE
+        }
     };
     // SAFETY: zeroes are a valid value of this plain C struct, and end the list.
     let mut specs: [raw::RedisModuleCommandKeySpec; 2] = unsafe { std::mem::zeroed() };
     specs[0].flags = u64::from(flags);
     specs[0].begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
+    if key == KeyUse::Numbered {
+        specs[0].bs.index.pos = 2;
+        specs[0].find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
+        specs[0].fk.keynum.keynumidx = 0;
+        specs[0].fk.keynum.firstkey = 1;
+        specs[0].fk.keynum.keystep = 1;
+        return Some(specs);
+    }
     specs[0].bs.index.pos = 1;
     specs[0].find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
     specs[0].fk.range.lastkey = 0;

@@ -73,6 +73,11 @@ impl<'a> Args<'a> {
         self.0.is_empty()
     }
 
+    /// The server's own strings, without the command's name.
+    pub(super) fn after_name(self) -> &'a [*mut RawString] {
+        self.0.get(1..).unwrap_or(&[])
+    }
+
     /// The bytes of an argument; None past the end.
     pub fn get(self, index: usize) -> Option<&'a [u8]> {
         // SAFETY: by the contract of `new`.

@@ -1,6 +1,7 @@
 //! The table of commands, a file a family. Registration, COMMAND DOCS, the README's table and the tests all read it.
 
 mod bounds;
+mod guard;
 mod jobs;
 mod policies;
 mod reading;
@@ -19,7 +20,9 @@ pub(super) const QUEUE: Arg = arg("queue", ArgKind::Key, "Qualified name <prefix
 
 /// All commands; a container comes before its subcommands.
 pub fn commands() -> impl Iterator<Item = &'static Definition> {
-    [jobs::COMMANDS, reading::COMMANDS, bounds::COMMANDS, policies::COMMANDS, FAULTS].into_iter().flatten()
+    [jobs::COMMANDS, guard::COMMANDS, reading::COMMANDS, bounds::COMMANDS, policies::COMMANDS, FAULTS]
+        .into_iter()
+        .flatten()
 }
 
 #[cfg(not(feature = "fault-injection"))]

@@ -1,0 +1,183 @@
+//! BULL.EVAL and BULL.EVALSHA: what the command filter makes of the add scripts of unmodified BullMQ clients.
+//!
+//! The policies are asked about the job that the script's arguments hold; then the client's own script runs, unchanged and
+//! with that client's rights, or nothing is written at all. Jobs that were accepted before are never asked about: children
+//! of jobs, further iterations, and all scripts that do not add.
+
+use std::ffi::CStr;
+
+use super::answer;
+use crate::config::{self, Guard};
+use crate::error::{Error, Result};
+use crate::keeper::admission::{Facts, judge};
+use crate::keeper::guard::{self, Event};
+use crate::metrics;
+use crate::policy::registry::{Decision, Mode};
+use crate::queue::displace::displace_others;
+use crate::queue::job::QueueKeys;
+use crate::queue::keys::QueueName;
+use crate::queue::script::shape::LEAST_WORDS;
+use crate::queue::script::{Origin, ScriptJob, Shape, read, recognise};
+use crate::queue::stats::Counts;
+use crate::queue::store::Store;
+use crate::redis::Context;
+use crate::redis::context::now_ms;
+use crate::redis::filter::Passing;
+use crate::redis::reply::Reply;
+use crate::redis::script::Ran;
+use crate::redis::store::LiveStore;
+use crate::redis::string::Args;
+
+/// The filter's question: what is this command called from now on?
+pub fn rename(passing: Passing) -> Option<&'static str> {
+    if passing.len() < LEAST_WORDS || config::guard() == Guard::Off {
+        return None;
+    }
+    let name = passing.get(0);
+    let renamed = match name.len() {
+        4 if name.eq_ignore_ascii_case(b"EVAL") => "BULL.EVAL",
+        7 if name.eq_ignore_ascii_case(b"EVALSHA") => "BULL.EVALSHA",
+        _ => return None,
+    };
+    recognise(passing.len(), |at| passing.get(at)).map(|_| renamed)
+}
+
+pub fn eval(context: Context, args: Args<'_>) -> Option<Reply> {
+    answer(run(context, args, c"EVAL"))
+}
+
+pub fn evalsha(context: Context, args: Args<'_>) -> Option<Reply> {
+    answer(run(context, args, c"EVALSHA"))
+}
+
+/// None: the script has answered the client.
+fn run(context: Context, args: Args<'_>, command: &CStr) -> Result<Option<Reply>> {
+    let word = |at: usize| args.get(at).unwrap_or_default();
+    let Some(shape) = recognise(args.len(), word) else {
+        let name = command.to_string_lossy();
+        return Err(Error::bad(format!("BULL.{name} runs the add scripts of BullMQ only; use {name} for others")));
+    };
+    // The switch may have been turned while the command waited in MULTI; a replica or a load repeats what was decided.
+    let mode = config::guard();
+    if mode == Guard::Off || !context.is_primary() || context.is_loading() {
+        context.run_script(command, args);
+        return Ok(None);
+    }
+    match readable(shape, args) {
+        None => {
+            guard::unreadable(context.db(), word(3));
+            context.run_script(command, args);
+        }
+        Some((queue, job)) => {
+            let add = Add { context, command, args, queue, job };
+            match mode {
+                Guard::Enforce => add.enforce()?,
+                _ => add.observe(),
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn readable<'a>(shape: &Shape, args: Args<'a>) -> Option<(QueueName, ScriptJob<'a>)> {
+    let job = read(shape, |at| args.get(at).unwrap_or_default())?;
+    Some((QueueName::parse(job.queue).ok()?, job))
+}
+
+struct Add<'a> {
+    context: Context,
+    command: &'a CStr,
+    args: Args<'a>,
+    queue: QueueName,
+    job: ScriptJob<'a>,
+}
+
+impl Add<'_> {
+    fn count(&self, event: Event) {
+        guard::count(self.context.db(), &self.queue, event);
+    }
+
+    fn run(&self) -> Ran {
+        let ran = self.context.run_script(self.command, self.args);
+        if ran != Ran::Failed {
+            self.count(Event::Admitted);
+        }
+        ran
+    }
+
+    /// The job was accepted before, with what it belongs to.
+    fn passes(&self, keys: &QueueKeys) -> bool {
+        match self.job.origin {
+            Origin::Child | Origin::NextIteration => true,
+            Origin::Scheduler(id) => LiveStore(self.context).zscore(&keys.repeat, id).is_some(),
+            Origin::Producer | Origin::FirstIteration => false,
+        }
+    }
+
+    fn enforce(&self) -> Result<()> {
+        let keys = QueueKeys::of(&self.queue);
+        if self.passes(&keys) {
+            self.count(Event::Passed);
+            self.context.run_script(self.command, self.args);
+            return Ok(());
+        }
+        self.count(Event::Guarded);
+        match judge(self.context, &Facts::of_script(&self.queue, &keys, &self.job, Mode::Enforce)) {
+            Decision::Admit => self.run(),
+            Decision::Reject { policy, reason } => return Err(self.refuse(policy, reason)),
+            // It is late enough already.
+            Decision::Defer { millis, .. } if self.job.delay_ms >= millis => self.run(),
+            Decision::Defer { policy, millis } => {
+                return Err(
+                    self.refuse(policy, format!("asks for a delay of {millis} ms; add the job with that delay"))
+                );
+            }
+            Decision::Displace { jobs, .. } => {
+                self.displace(&keys, jobs);
+                return Ok(());
+            }
+        };
+        Ok(())
+    }
+
+    fn observe(&self) {
+        let keys = QueueKeys::of(&self.queue);
+        if self.passes(&keys) {
+            self.count(Event::Passed);
+            self.context.run_script(self.command, self.args);
+            return;
+        }
+        self.count(Event::Guarded);
+        match judge(self.context, &Facts::of_script(&self.queue, &keys, &self.job, Mode::Observe)) {
+            Decision::Admit => {}
+            Decision::Defer { millis, .. } if self.job.delay_ms >= millis => {}
+            _ => self.count(Event::Observed),
+        }
+        self.run();
+    }
+
+    fn refuse(&self, policy: String, reason: String) -> Error {
+        self.count(Event::Refused);
+        metrics::REFUSED.add(1);
+        Error::Reject { policy, reason }
+    }
+
+    /// The script runs first: where it fails, or its job is in the queue already, no other job goes for it. Nobody sees
+    /// the queue in between.
+    fn displace(&self, keys: &QueueKeys, jobs: u32) {
+        let mut store = LiveStore(self.context);
+        let before = unfinished(&store, keys);
+        let Ran::Text(id) = self.run() else { return };
+        if unfinished(&store, keys) <= before {
+            return;
+        }
+        if let Err(error) = displace_others(&mut store, &self.queue, keys, jobs, Some(&id), now_ms()) {
+            metrics::late_error("a displacement", &error.to_string());
+        }
+    }
+}
+
+fn unfinished(store: &impl Store, keys: &QueueKeys) -> u64 {
+    let counts = Counts::read(store, keys);
+    counts.waiting + counts.paused + counts.prioritized + counts.delayed + counts.waiting_children
+}
