@@ -1,11 +1,13 @@
 //! `CONFIG bull.*`: the table of settings and what they are now.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use crate::keeper;
 use crate::policy::engine::Limits;
 use crate::queue::job::DataCheck;
-use crate::redis::config::{Place, Setting};
+use crate::redis::config::{Place, Setting, Text};
 
 static SLICE_US: AtomicI64 = AtomicI64::new(500);
 static TICK_MS: AtomicI64 = AtomicI64::new(1000);
@@ -26,6 +28,9 @@ pub enum Guard {
     Enforce,
 }
 
+static PROFILES: Text =
+    Text { value: Mutex::new(String::new()), default: "", immutable: true, check: keeper::profiles::load_defaults };
+
 /// The settings, as README and tests list them.
 pub static SETTINGS: &[Setting] = &[
     Setting {
@@ -42,6 +47,11 @@ pub static SETTINGS: &[Setting] = &[
         name: "tick-ms",
         place: Place::Number { value: &TICK_MS, default: 1000, min: 100, max: 3_600_000, memory: false },
         summary: "Time between two rounds of the policies' ticks, milliseconds.",
+    },
+    Setting {
+        name: "profiles",
+        place: Place::Text(&PROFILES),
+        summary: "JSON file with the limits of queues that set none themselves; set at load only.",
     },
     Setting {
         name: "validate-data",
@@ -92,4 +102,16 @@ pub fn policy_limits() -> Limits {
         memory: POLICY_MEMORY.load(Ordering::Relaxed) as usize,
         wasm_bytes: POLICY_MAX_BYTES.load(Ordering::Relaxed) as usize,
     }
+}
+
+/// Sets a text at load, as an argument of loadmodule. Errors: what is wrong with the value.
+pub fn preset(name: &str, value: String) -> Result<(), String> {
+    for setting in SETTINGS {
+        if let Place::Text(text) = &setting.place
+            && setting.name == name
+        {
+            return text.set(value);
+        }
+    }
+    Err(format!("no setting is named {name}"))
 }

@@ -3,13 +3,14 @@
 use crate::redis::abi::{LoadArgument, LoadContext, Status};
 use crate::redis::command::register;
 use crate::redis::log::{Level, log};
+use crate::text::short;
 use crate::{commands, config, entry, keeper, metrics, redis};
 
 /// Called by the server once, after the crate has looked up the module API.
 pub fn load(context: &LoadContext, args: &[LoadArgument]) -> Status {
     let context = redis::context::of_load(context);
     entry::quiet_panics();
-    match entry::guarded("load", || start(context, args.len())) {
+    match entry::guarded("load", || start(context, args)) {
         Some(Ok(())) => Status::Ok,
         Some(Err(text)) => {
             log(Level::Warning, &format!("bull: not loaded: {text}"));
@@ -19,14 +20,15 @@ pub fn load(context: &LoadContext, args: &[LoadArgument]) -> Status {
     }
 }
 
-fn start(context: redis::Context, args: usize) -> Result<(), String> {
-    if args > 0 {
-        return Err("loadmodule takes no arguments here; set bull.* in redis.conf instead".into());
-    }
+fn start(context: redis::Context, args: &[LoadArgument]) -> Result<(), String> {
+    let arguments = arguments(args)?;
     register(context, commands::commands().collect())
         .map_err(|name| format!("the server refused the command {name}"))?;
     redis::config::register(context, config::SETTINGS)
         .map_err(|name| format!("the server refused the setting {name}"))?;
+    for (name, value) in arguments {
+        config::preset(name, value)?;
+    }
     if !redis::info::register(context, metrics::info) {
         return Err("the server refused the INFO section".into());
     }
@@ -41,6 +43,27 @@ fn start(context: redis::Context, args: usize) -> Result<(), String> {
     log(Level::Notice, &format!("bull {} loaded", env!("CARGO_PKG_VERSION")));
     Ok(())
 }
+
+/// `loadmodule <file> [profiles <file>]`: pairs of a word and its value.
+fn arguments(args: &[LoadArgument]) -> Result<Vec<(&'static str, String)>, String> {
+    let mut pairs = Vec::new();
+    let mut args = args.iter();
+    while let Some(word) = args.next() {
+        let Some(&known) = LOAD_WORDS.iter().find(|known| word.as_slice().eq_ignore_ascii_case(known.as_bytes()))
+        else {
+            let shown = short(word.as_slice(), 64);
+            return Err(format!("unknown argument '{shown}' of loadmodule; known are {}", LOAD_WORDS.join(", ")));
+        };
+        let value = args.next().ok_or_else(|| format!("argument {known} of loadmodule needs a value"))?;
+        let value =
+            std::str::from_utf8(value.as_slice()).map_err(|_| format!("argument {known} is not valid UTF-8"))?;
+        pairs.push((known, value.to_owned()));
+    }
+    Ok(pairs)
+}
+
+/// Arguments of loadmodule, each the name of a setting.
+const LOAD_WORDS: [&str; 1] = ["profiles"];
 
 /// Unloading is refused: a queued MULTI would jump into unmapped code. Switches in the configuration turn things off.
 pub fn unload(_context: &LoadContext) -> Status {

@@ -4,6 +4,7 @@ pub mod add;
 pub mod eval;
 mod parse;
 pub mod policy;
+pub mod profile;
 pub mod queues;
 pub mod slot;
 pub mod stats;

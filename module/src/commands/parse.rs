@@ -1,6 +1,7 @@
 //! Reading a command's arguments: words in any case and order, each at most once.
 
 use crate::error::{Error, Result};
+use crate::queue::units::{duration, size};
 use crate::redis::string::Args;
 use crate::text::short;
 
@@ -73,6 +74,14 @@ impl<'a> Cursor<'a> {
         })
     }
 
+    /// Bytes: a whole number, alone or with a unit of redis.conf behind it.
+    pub fn size(&mut self, word: &str) -> Result<u64> {
+        let text = self.value(word)?;
+        size(text).ok_or_else(|| {
+            Error::bad(format!("{word} must be bytes or a size such as 64kb, 100mb or 2gb, not '{}'", short(text, 64)))
+        })
+    }
+
     /// Text that is valid UTF-8.
     pub fn text(&mut self, word: &str) -> Result<&'a str> {
         let bytes = self.value(word)?;
@@ -84,40 +93,6 @@ impl<'a> Cursor<'a> {
         match self.optional() {
             None => Ok(()),
             Some(extra) => Err(Error::bad(format!("unexpected argument '{}'", short(extra, 64)))),
-        }
-    }
-}
-
-/// Longest duration, milliseconds: what JavaScript and Lua hold exactly.
-const MAX_DURATION: u64 = 9_007_199_254_740_991;
-
-fn duration(text: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let factor = match text[digits..].to_ascii_lowercase().as_str() {
-        "" | "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    text[..digits].parse::<u64>().ok()?.checked_mul(factor).filter(|&ms| ms <= MAX_DURATION)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::duration;
-
-    #[test]
-    fn durations_have_units_and_bounds() {
-        assert_eq!(duration(b"1500"), Some(1500));
-        assert_eq!(duration(b"90S"), Some(90_000));
-        assert_eq!(duration(b"7d"), Some(604_800_000));
-        for wrong in
-            [&b""[..], b"-1", b"1w", b"d", b"1.5s", b"99999999999999999999", b"999999999999999d", b"+5", b"\xff"]
-        {
-            assert_eq!(duration(wrong), None, "{wrong:?}");
         }
     }
 }

@@ -33,12 +33,14 @@ pub fn tick(context: Context) -> u64 {
 
 pub const HANDLERS: Handlers = Handlers { on_key, on_entry: rates::on_entry, on_change };
 
-/// A key that ends with `:meta` was written or went.
+/// A key that ends with `:meta` or `:guard:profile` was written or went.
 fn on_key(context: Context, key: &[u8], gone: bool) {
     queues::on_key(context, key, gone);
+    profiles::on_key(context, key);
 }
 
 fn on_change(change: Change) {
     queues::on_change(change);
     rates::on_change(change);
+    profiles::on_change(change);
 }

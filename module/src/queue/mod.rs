@@ -21,6 +21,7 @@ pub mod script;
 pub mod stats;
 pub mod store;
 pub mod trim;
+pub mod units;
 
 #[cfg(any(test, feature = "fake-store"))]
 pub mod fake;

@@ -146,6 +146,7 @@ fn create(context: Context, definition: &Definition, entry: Option<Entry>) -> Op
                 if parent.is_null() {
                     return None;
                 }
+                let first = first * 2;
                 api!(RedisModule_CreateSubcommand)(parent, sub.as_ptr(), entry, flags.as_ptr(), first, first, first)
             }
         };
@@ -226,7 +227,8 @@ impl Arena {
     }
 }
 
-fn key_specs(key: KeyUse) -> Option<[raw::RedisModuleCommandKeySpec; 2]> {
+/// `place` is the queue's index among the arguments, the command's name being 0.
+fn key_specs(key: KeyUse, place: c_int) -> Option<[raw::RedisModuleCommandKeySpec; 2]> {
     let flags = match key {
         KeyUse::None => return None,
         KeyUse::Read | KeyUse::ReadOptional => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
@@ -248,7 +250,7 @@ fn key_specs(key: KeyUse) -> Option<[raw::RedisModuleCommandKeySpec; 2]> {
         specs[0].fk.keynum.keystep = 1;
         return Some(specs);
     }
-    specs[0].bs.index.pos = 1;
+    specs[0].bs.index.pos = place;
     specs[0].find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
     specs[0].fk.range.lastkey = 0;
     specs[0].fk.range.keystep = 1;
@@ -264,7 +266,7 @@ fn describe(command: *mut raw::RedisModuleCommand, definition: &Definition) -> b
         sizeof_keyspec: size_of::<raw::RedisModuleCommandKeySpec>(),
         sizeof_arg: size_of::<raw::RedisModuleCommandArg>(),
     };
-    let mut specs = key_specs(definition.key);
+    let mut specs = key_specs(definition.key, definition.name.split('|').count() as c_int);
     let info = raw::RedisModuleCommandInfo {
         version: &version,
         summary: arena.text(definition.summary),

@@ -50,6 +50,13 @@ impl Text {
     pub fn get(&self) -> String {
         self.value.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// Takes over a value that passes the check.
+    pub fn set(&self, value: String) -> Result<(), String> {
+        (self.check)(&value)?;
+        *self.value.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        Ok(())
+    }
 }
 
 /// A setting, without the module's name before it.

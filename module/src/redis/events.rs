@@ -48,7 +48,11 @@ pub fn subscribe(context: Context, handlers: Handlers) -> bool {
         return false;
     }
     // Not strings: a SET of a foreign key costs nothing.
-    let kinds = (raw::REDISMODULE_NOTIFY_HASH | raw::REDISMODULE_NOTIFY_GENERIC | STREAM) as c_int;
+    let kinds = raw::REDISMODULE_NOTIFY_HASH
+        | raw::REDISMODULE_NOTIFY_GENERIC
+        | raw::REDISMODULE_NOTIFY_EXPIRED
+        | raw::REDISMODULE_NOTIFY_EVICTED;
+    let kinds = kinds as c_int | STREAM;
     let event = |id: u64, version: u64| raw::RedisModuleEvent { id, dataver: version };
     // SAFETY: callbacks have the signatures asked for and live as long as the module, which is never unloaded.
     unsafe {
@@ -77,7 +81,7 @@ extern "C" fn key_event(context: *mut RawContext, kind: c_int, event: *const c_c
             let stream = unsafe { Fresh::new(Context(context), key) };
             guarded("a stream's event", || (handlers.on_entry)(queue, stream));
         }
-    } else if name.ends_with(b":meta")
+    } else if (name.ends_with(b":meta") || name.ends_with(b":guard:profile"))
         && let Some(handlers) = HANDLERS.get()
     {
         // SAFETY: as above.
