@@ -71,8 +71,11 @@ struct Followed {
     run: Recent,
 }
 
+/// Queues by name.
+type Queues = HashMap<Box<[u8]>, Box<Followed>>;
+
 struct State {
-    databases: Vec<(i32, HashMap<Box<[u8]>, Box<Followed>>)>,
+    databases: Vec<(i32, Queues)>,
     queues: usize,
     starts: Starts,
 }
@@ -88,7 +91,7 @@ fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
 }
 
 impl State {
-    fn database(&mut self, db: i32) -> &mut HashMap<Box<[u8]>, Box<Followed>> {
+    fn database(&mut self, db: i32) -> &mut Queues {
         let at = self.databases.iter().position(|(of, _)| *of == db).unwrap_or_else(|| {
             self.databases.push((db, HashMap::new()));
             self.databases.len() - 1

@@ -57,6 +57,6 @@ fn round(options: &Options, seed: &mut Seed) {
         (options.truncations > 0, &|seed| torn::truncations(options.truncations, seed)),
     ];
     for (_, run) in scenarios.iter().filter(|(wanted, _)| *wanted) {
-        println!("{}", run(seed.next() >> 32).markdown());
+        println!("{}", run(seed.draw() >> 32).markdown());
     }
 }
