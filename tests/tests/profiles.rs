@@ -63,6 +63,8 @@ fn each_way_in_which_a_profile_changes_is_seen() {
     ];
     for (step, wanted) in steps {
         client.ok(step);
+        // Valkey 8.1 leaves a client in the other database after MOVE where a module listens to keyspace events.
+        client.ok(&["SELECT", "0"]);
         expect(&mut client, *wanted, &step.join(" "));
     }
     client.ok(&["HSET", key, "max-jobs", "14"]);

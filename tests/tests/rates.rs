@@ -147,9 +147,9 @@ fn waits_count_from_when_a_job_is_due() {
     let server = Server::start();
     let mut client = server.client();
     let now = bull_tests::checks::now_ms(&mut client);
-    // Due ten minutes ago, after a delay of 50 minutes.
+    // Due nine minutes ago, after a delay of 51 minutes.
     let hour_ago = (now - 3_600_000).to_string();
-    let id = add(&mut client, QUEUE, "{}", &["TIMESTAMP", &hour_ago, "DELAY", "50m"]);
+    let id = add(&mut client, QUEUE, "{}", &["TIMESTAMP", &hour_ago, "DELAY", "51m"]);
     client.ok(&["HSET", &format!("{QUEUE}:{id}"), "delay", "0"]);
     client.ok(&["XADD", "bull:{q}:events", "*", "event", "active", "jobId", &id, "prev", "waiting"]);
     let waited = stat(&mut client, QUEUE, "wait-p50-ms");

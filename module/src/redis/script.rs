@@ -21,7 +21,8 @@ pub enum Ran {
 
 impl Context {
     /// Runs EVAL or EVALSHA with the words of this command after its name, with the client's rights, in its protocol, and
-    /// answers the client with what comes back, byte for byte. Effects go to AOF and replicas.
+    /// answers the client with what comes back, byte for byte. Effects go to AOF and replicas. `M`: without it Redis 7.2 and
+    /// later let a script that a module runs write over maxmemory.
     pub fn run_script(self, command: &CStr, args: Args<'_>) -> Ran {
         let words = args.after_name();
         let run = |format: &CStr| {
@@ -33,11 +34,11 @@ impl Context {
                 (reply, *libc::__errno_location())
             }
         };
-        let (mut reply, mut error) = run(c"!0CEv");
+        let (mut reply, mut error) = run(c"!0CEMv");
         if error == libc::ENOTSUP {
             // A client without a user, such as the link to the primary, has all rights.
             free(reply);
-            (reply, error) = run(c"!0Ev");
+            (reply, error) = run(c"!0EMv");
         }
         if reply.is_null() {
             self.reply(&Reply::Error(format!("ERR the server refused {}", command.to_string_lossy())));
