@@ -13,14 +13,16 @@ const LONGEST_WAIT: Duration = Duration::from_millis(5);
 const RUNS: usize = 8;
 
 /// Loads and runs everything hostile while one probe counts how long others wait, and another one
-/// how long they wait on an idle stock server, which is what the machine itself adds.
-fn run() -> (Latency, Latency) {
+/// how long they wait on an idle stock server, which is what the machine itself adds. Last, how long the server's main
+/// thread was ready to run and had no core.
+fn run() -> (Latency, Latency, Duration) {
     let (mut server, idle) = (Server::start(), Server::stock());
     let mut client = server.client();
     // Made before anybody measures: making them takes a core for longer than a scheduler's slice.
     let failing = guests::failing();
     let noise: Vec<_> = (0..5).map(|seed| guests::noise(seed, 200 * 1024)).collect();
     let endless = guests::looping_configure();
+    let before = waited_for_core(&server);
     let (probe, control) = (Probe::start(server.port()), Probe::start(idle.port()));
     for (name, wasm) in failing {
         load(&mut client, name, &[], &wasm);
@@ -35,26 +37,41 @@ fn run() -> (Latency, Latency) {
     }
     let reply = try_load(&mut client, "endless", &[], &endless);
     assert_eq!(reply.code().as_deref(), Some("BULLPOLICY"));
-    let seen = (probe.stop(), control.stop());
+    let (ours, idle) = (probe.stop(), control.stop());
+    let no_core = waited_for_core(&server) - before;
     server.assert_alive();
-    seen
+    (ours, idle, no_core)
+}
+
+/// What the kernel counts for a thread that wants to run and may not (schedstat's second number).
+fn waited_for_core(server: &Server) -> Duration {
+    let info = server.client().ok(&["INFO", "server"]).text();
+    let pid = info.lines().find_map(|line| line.strip_prefix("process_id:")).expect("a process id");
+    let path = format!("/proc/{0}/task/{0}/schedstat", pid.trim());
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    Duration::from_nanos(text.split(' ').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0))
 }
 
 #[test]
 fn nobody_waits_for_a_hostile_policy() {
-    let mut late = Vec::new();
+    let (mut late, mut measured) = (Vec::new(), 0);
     for _ in 0..RUNS {
-        let (ours, idle) = run();
-        println!("beside hostile policies {ours:?}; on an idle stock server {idle:?}");
-        if ours.max < LONGEST_WAIT {
-            return;
+        let (ours, idle, no_core) = run();
+        println!("beside hostile policies {ours:?}; on an idle stock server {idle:?}; without a core {no_core:?}");
+        // Where the idle server was late too, the machine was.
+        if idle.max >= LONGEST_WAIT {
+            continue;
         }
-        // Where the idle server was late too, the machine was. Else it may still be chance: a busy process loses the
-        // processor to others sooner than an idle one.
-        if idle.max < LONGEST_WAIT {
-            late.push(ours);
+        measured += 1;
+        // Other programs on the machine take the core from a busy server; that part of a wait is theirs.
+        if ours.max.saturating_sub(no_core) >= LONGEST_WAIT {
+            late.push((ours, no_core));
         }
-        assert!(late.len() < 3, "a PING waited longer than {LONGEST_WAIT:?}, three times: {late:?}");
     }
-    panic!("the machine is too busy to measure {LONGEST_WAIT:?}: free a core and try again");
+    assert!(measured > 0, "the machine is too busy to measure {LONGEST_WAIT:?}: free a core and try again");
+    assert!(
+        late.len() < 2,
+        "a PING waited longer than {LONGEST_WAIT:?} in {} of {measured} runs: {late:?}",
+        late.len()
+    );
 }
