@@ -53,3 +53,25 @@ fn a_kept_guest_of_world_1_0_0_loads_and_answers() {
     assert!(refused.contains("max-job-bytes: expected a whole number from 1 to 536870912, not 0"), "{refused}");
     server.assert_alive();
 }
+
+#[test]
+fn memory_budget_sheds_the_least_important_queues_first() {
+    let mut server = Server::start();
+    let mut client = server.client();
+    client.ok(&["SETRANGE", "filler", "60000000", "x"]);
+    let config = r#"{"queues":[{"match":"*critical","priority":1},{"match":"*low","priority":6}]}"#;
+    load(&mut client, "memory-budget", &["CONFIG", config], &built("memory_budget.wasm"));
+    let info = client.ok(&["INFO", "memory"]).text();
+    let used: u64 =
+        info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("a line").parse().expect("bytes");
+    // Memory stays and its limit moves: percent filled, then whether critical, normal and low jobs are refused.
+    let cases = [(50, [false, false, false]), (81, [false, false, true]), (95, [false, true, true]), (50, [false; 3])];
+    for (percent, expected) in cases {
+        client.ok(&["CONFIG", "SET", "maxmemory", &(used * 100 / percent).to_string()]);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let refused =
+            ["bull:critical", "bull:normal", "bull:low"].map(|queue| refusal(&mut client, queue, 100).is_some());
+        assert_eq!(refused, expected, "at {percent} %");
+    }
+    server.assert_alive();
+}
