@@ -9,7 +9,7 @@ use crate::queue::add::Plan;
 use crate::queue::displace::displace_oldest;
 use crate::queue::error::QueueError;
 use crate::queue::job::{NewJob, QueueKeys};
-use crate::queue::keys::slot;
+use crate::queue::keys::{QueueName, slot};
 use crate::queue::number::Style;
 use crate::queue::opts::{JobOptions, MAX_PRIORITY, Words};
 use crate::redis::Context;
@@ -43,11 +43,22 @@ fn add(context: Context, args: Args<'_>) -> Result<Reply> {
         }
     }
     let options = JobOptions::parse(opts, words)?;
+    enter(context, &queue, &QueueKeys::of(&queue), name, data, options)
+}
+
+/// One job enters, and its id is the answer; or nothing is written. Checks, asks the policies, writes.
+pub(super) fn enter(
+    context: Context,
+    queue: &QueueName,
+    keys: &QueueKeys,
+    name: &[u8],
+    data: &[u8],
+    options: JobOptions,
+) -> Result<Reply> {
     let mut job = NewJob::new(name, data, options, now_ms(), config::data_check())?;
-    let keys = QueueKeys::of(&queue);
     let mut store = LiveStore(context);
 
-    let plan = Plan::check(&store, &queue, &keys, &job, style())?;
+    let plan = Plan::check(&store, queue, keys, &job, style())?;
     if context.is_cluster()
         && let Some(parent) = &job.options.parent
         && slot(&parent.key()) != queue.slot()
@@ -56,12 +67,12 @@ fn add(context: Context, args: Args<'_>) -> Result<Reply> {
         let text = format!("parent '{parent}' lies in another slot than the queue; give both the same hash tag");
         return Err(QueueError::CrossSlot(text).into());
     }
-    let touched = Plan::touched(&queue, &keys, &job);
+    let touched = Plan::touched(queue, keys, &job);
     if let Some(denied) = context.first_denied(touched.iter().map(Vec::as_slice), Access::Write) {
         return Err(QueueError::NoPermission(short(denied, 128)).into());
     }
 
-    let facts = Facts::of(&queue, &keys, &job);
+    let facts = Facts::of(queue, keys, &job);
     match judge(context, &facts) {
         Decision::Admit => {}
         Decision::Reject { policy, reason } => {
@@ -71,9 +82,9 @@ fn add(context: Context, args: Args<'_>) -> Result<Reply> {
         Decision::Defer { millis, .. } => {
             job.options.defer(millis);
             // The job goes elsewhere now: check the way there.
-            Plan::check(&store, &queue, &keys, &job, style())?;
+            Plan::check(&store, queue, keys, &job, style())?;
         }
-        Decision::Displace { jobs, .. } => displace_oldest(&mut store, &queue, &keys, jobs, now_ms())?,
+        Decision::Displace { jobs, .. } => displace_oldest(&mut store, queue, keys, jobs, now_ms())?,
     }
     let added =
         plan.write(&mut store, &job).inspect_err(|error| metrics::late_error("BULL.ADD", &error.to_string()))?;

@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod eval;
+pub mod madd;
 mod parse;
 pub mod policy;
 pub mod profile;
