@@ -67,7 +67,13 @@ fn row(scenario: &'static str, seed: u64, faults: u64, said: &Said, start: Insta
 }
 
 fn must_equal(what: &str, seed: u64, one: &Dump, two: &Dump, names: [&str; 2]) {
-    let diff = one.diff(two, names);
+    // Throttles of the workers' stalled check and locks run out between one look and the next.
+    let lasting = |dump: &Dump| {
+        let mut dump = dump.clone();
+        dump.0.retain(|key, _| !key.ends_with(b":stalled-check") && !key.ends_with(b":lock"));
+        dump
+    };
+    let diff = lasting(one).diff(&lasting(two), names);
     assert!(diff.is_empty(), "{what}, seed {seed}:\n{diff}");
 }
 
