@@ -4,12 +4,14 @@
 pub mod adds;
 pub mod checks;
 pub mod client;
+pub mod clients;
 pub mod dump;
 pub mod engine;
 pub mod guests;
 pub mod probe;
 pub mod server;
 pub mod soak;
+pub mod tap;
 
 pub use client::{Client, Reply};
 pub use dump::Dump;
