@@ -159,6 +159,9 @@ impl Add<'_> {
     fn refuse(&self, policy: String, reason: String) -> Error {
         self.count(Event::Refused);
         metrics::REFUSED.add(1);
+        if self.command == c"EVAL" {
+            self.context.remember_script(self.args.get(1).unwrap_or_default());
+        }
         Error::Reject { policy, reason }
     }
 
