@@ -55,23 +55,24 @@ const job = (kind, opts = {}) => {
 };
 const soon = 3_600_000;
 
+const one = (queue, made) => ({ jobs: [made], send: () => queue.add(made.name, made.data, made.opts) });
+
 /** What a producer of a kind sends in one round: the jobs that count, and how to send them. */
 const kinds = {
-  add: (queue) => one(queue, job('add')),
-  delayed: (queue) => one(queue, job('delayed', { delay: soon })),
-  prioritized: (queue) => one(queue, job('prioritized', { priority: 1 + (last % 5) })),
-  bulk: (queue) => {
-    const jobs = Array.from({ length: 5 }, () => job('bulk'));
-    return { jobs, send: () => queue.addBulk(jobs) };
-  },
   flow: (_, flows) => {
     const root = { ...job('flow'), queueName: args.name };
     const child = (at) => ({ name: 'child', data: { of: root.n, at }, queueName: `${args.name}-kids` });
     const below = { ...child(1), children: [child(2)] };
     return { jobs: [root], send: () => flows.add({ ...root, children: [child(0), below, child(3)] }) };
   },
+  delayed: (queue) => one(queue, job('delayed', { delay: soon })),
+  prioritized: (queue) => one(queue, job('prioritized', { priority: 1 + (last % 5) })),
+  bulk: (queue) => {
+    const jobs = Array.from({ length: 5 }, () => job('bulk'));
+    return { jobs, send: () => queue.addBulk(jobs) };
+  },
+  add: (queue) => one(queue, job('add')),
 };
-const one = (queue, made) => ({ jobs: [made], send: () => queue.add(made.name, made.data, made.opts) });
 
 let stopping = false;
 async function produce(kind) {
