@@ -113,3 +113,16 @@ fn v6_does_not_see_a_guard_that_lets_all_in() {
 fn python_does_not_see_a_guard_that_lets_all_in() {
     a_guard_that_lets_all_in_is_not_seen(Kind::Python);
 }
+
+#[test]
+fn a_flow_is_whole_after_a_refused_add() {
+    for kind in [Kind::V4, Kind::V5, Kind::V6] {
+        let mut server = Server::builder().config("bull.guard enforce").start();
+        load(&mut server.client(), "no", &["QUEUES", "bull:shut"], &guests::rejecting(b"no"));
+        let mut command = kind.command("flow-after-refusal");
+        command.args(["--port", &server.port().to_string()]);
+        let (output, said) = output(command);
+        assert!(output.status.success(), "{}:\n{said}", kind.name());
+        server.assert_alive();
+    }
+}
