@@ -85,7 +85,7 @@ async function produce(kind) {
     say(`S ${kind} ${ns}`);
     try {
       const sent = send().then(() => say(`A ${kind} ${ns}`));
-      await Promise.race([sent, pause(30_000).then(() => Promise.reject(new Error('unfulfilled after 30 s')))]);
+      await Promise.race([sent, pause(10_000).then(() => Promise.reject(new Error('unfulfilled after 10 s')))]);
     } catch (error) {
       say(`${lost(error) ? 'U' : 'R'} ${kind} ${ns} ${error.message.replaceAll('\n', ' ')}`);
     }
