@@ -17,7 +17,7 @@ use crate::queue::displace::displace_others;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::script::shape::LEAST_WORDS;
-use crate::queue::script::{Origin, ScriptJob, Shape, read, recognise};
+use crate::queue::script::{Origin, ScriptJob, Shape, queue_name, read, recognise};
 use crate::queue::stats::Counts;
 use crate::queue::store::Store;
 use crate::redis::Context;
@@ -65,7 +65,8 @@ fn run(context: Context, args: Args<'_>, command: &CStr) -> Result<Option<Reply>
     }
     match readable(shape, args) {
         None => {
-            guard::unreadable(context.db(), word(3));
+            let queue = queue_name(shape, word).and_then(|name| QueueName::parse(name).ok());
+            guard::unreadable(context.db(), queue.as_ref(), word(3));
             context.run_script(command, args);
         }
         Some((queue, job)) => {

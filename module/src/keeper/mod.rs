@@ -36,6 +36,9 @@ pub const HANDLERS: Handlers = Handlers { on_key, on_entry: rates::on_entry, on_
 /// A key that ends with `:meta` or `:guard:profile` was written or went.
 fn on_key(context: Context, key: &[u8], gone: bool) {
     queues::on_key(context, key, gone);
+    if gone && let Some(queue) = queues::name_of(key) {
+        guard::forget(context.db(), &queue);
+    }
     profiles::on_key(context, key);
 }
 
@@ -43,4 +46,5 @@ fn on_change(change: Change) {
     queues::on_change(change);
     rates::on_change(change);
     profiles::on_change(change);
+    guard::on_change(change);
 }
