@@ -28,7 +28,8 @@ pub fn tick(context: Context) -> u64 {
     let scanning = queues::scan_slice(context);
     let trimming = trims::slice(context);
     let ticking = ticks::slice(context);
-    if scanning || trimming || ticking { BUSY_MS } else { IDLE_MS }
+    let next = if scanning || ticking { BUSY_MS } else { IDLE_MS };
+    trimming.unwrap_or(IDLE_MS).min(next)
 }
 
 pub const HANDLERS: Handlers = Handlers { on_key, on_entry: rates::on_entry, on_change };
@@ -47,4 +48,5 @@ fn on_change(change: Change) {
     rates::on_change(change);
     profiles::on_change(change);
     guard::on_change(change);
+    trims::on_change(change);
 }
