@@ -139,7 +139,7 @@ pub fn slice(context: Context) -> Option<u64> {
         if let Some(job) = state.asked.pop_front() {
             (job, false)
         } else {
-            let wait = state.pause_until.map_or(0, |until| millis_until(until));
+            let wait = state.pause_until.map_or(0, millis_until);
             if wait > 0 {
                 return (!state.unasked.is_empty()).then_some(wait);
             }

@@ -76,10 +76,7 @@ impl Context {
     /// The server's own rights check for each key, for the user of the calling client.
     /// The first key that is not covered, if any.
     pub fn first_denied<'k>(self, keys: impl IntoIterator<Item = &'k [u8]>, access: Access) -> Option<&'k [u8]> {
-        match self.user()?.first_denied(keys, access) {
-            Ok(denied) => denied,
-            Err(Gone) => None,
-        }
+        self.user()?.first_denied(keys, access).ok().flatten()
     }
 
     /// A field of INFO as a number; None where it is not there.

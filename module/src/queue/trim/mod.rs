@@ -308,7 +308,7 @@ impl Trim {
         let mut result = Ok(if ids.is_empty() { Step::Over } else { Step::More });
         let mut batch = Batch::default();
         for id in ids {
-            match self.take(store, id.clone(), now_ms, around, &mut batch, &fits) {
+            match self.take(store, id.clone(), now_ms, around, &mut batch, fits) {
                 Ok(true) => {}
                 Ok(false) => walk.pass(id),
                 Err(error) => {
