@@ -10,7 +10,6 @@ use crate::queue::job::DataCheck;
 use crate::redis::config::{Place, Setting, Text};
 
 static SLICE_US: AtomicI64 = AtomicI64::new(500);
-static BACKGROUND_PERCENT: AtomicI64 = AtomicI64::new(25);
 static TICK_MS: AtomicI64 = AtomicI64::new(1000);
 static VALIDATE_DATA: AtomicBool = AtomicBool::new(true);
 static POLICY_FUEL: AtomicI64 = AtomicI64::new(100_000);
@@ -43,11 +42,6 @@ pub static SETTINGS: &[Setting] = &[
         name: "slice-us",
         place: Place::Number { value: &SLICE_US, default: 500, min: 50, max: 10_000, memory: false },
         summary: "Longest piece of background or trim work on the main thread, microseconds.",
-    },
-    Setting {
-        name: "background-cpu-percent",
-        place: Place::Number { value: &BACKGROUND_PERCENT, default: 25, min: 1, max: 90, memory: false },
-        summary: "Most of one core that trims nobody waits for may take, percent.",
     },
     Setting {
         name: "tick-ms",
@@ -91,11 +85,6 @@ pub fn guard() -> Guard {
         1 => Guard::Observe,
         _ => Guard::Enforce,
     }
-}
-
-/// The pause that follows a piece of background work, so that it takes no more than its part of a core.
-pub fn pause_after(work: Duration) -> Duration {
-    work.mul_f64(100.0 / BACKGROUND_PERCENT.load(Ordering::Relaxed).clamp(1, 100) as f64 - 1.0)
 }
 
 /// Milliseconds.

@@ -17,7 +17,7 @@ use crate::queue::displace::displace_others;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::script::shape::LEAST_WORDS;
-use crate::queue::script::{Origin, ScriptJob, Shape, queue_name, read, recognise};
+use crate::queue::script::{Origin, ScriptJob, Shape, read, recognise};
 use crate::queue::stats::Counts;
 use crate::queue::store::Store;
 use crate::redis::Context;
@@ -65,8 +65,7 @@ fn run(context: Context, args: Args<'_>, command: &CStr) -> Result<Option<Reply>
     }
     match readable(shape, args) {
         None => {
-            let queue = queue_name(shape, word).and_then(|name| QueueName::parse(name).ok());
-            guard::unreadable(context.db(), queue.as_ref(), word(3));
+            guard::unreadable(context.db(), word(3));
             context.run_script(command, args);
         }
         Some((queue, job)) => {
@@ -160,9 +159,6 @@ impl Add<'_> {
     fn refuse(&self, policy: String, reason: String) -> Error {
         self.count(Event::Refused);
         metrics::REFUSED.add(1);
-        if self.command == c"EVAL" {
-            self.context.remember_script(self.args.get(1).unwrap_or_default());
-        }
         Error::Reject { policy, reason }
     }
 

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{guard, node as sampled, profiles, queues, rates, sizes};
-use crate::policy::registry::{Decision, Incident, Mode, Notes, Registry};
+use super::{node as sampled, profiles, queues, rates, sizes};
+use crate::policy::registry::{Decision, Incident, Mode, Registry};
 use crate::policy::{Job, Limits, Node, Queue, Source};
 use crate::queue::job::{NewJob, QueueKeys};
 use crate::queue::keys::QueueName;
@@ -79,12 +79,9 @@ pub fn judge(context: Context, facts: &Facts<'_>) -> Decision {
     }
     let counts = Counts::read(&LiveStore(context), facts.keys);
     let queue = queue_facts(context, facts.queue, facts.keys, counts, 0);
-    let mut notes = Notes::default();
-    let decision = policies().decide(node(), &queue, &facts.job(), facts.caller, &mut notes);
-    notes.incidents.iter().for_each(report);
-    for (policy, outcome) in &notes.outcomes {
-        guard::verdict(context.db(), facts.queue, policy, *outcome);
-    }
+    let mut incidents = Vec::new();
+    let decision = policies().decide(node(), &queue, &facts.job(), facts.caller, &mut incidents);
+    incidents.iter().for_each(report);
     decision
 }
 

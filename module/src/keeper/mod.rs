@@ -28,8 +28,7 @@ pub fn tick(context: Context) -> u64 {
     let scanning = queues::scan_slice(context);
     let trimming = trims::slice(context);
     let ticking = ticks::slice(context);
-    let next = if scanning || ticking { BUSY_MS } else { IDLE_MS };
-    trimming.unwrap_or(IDLE_MS).min(next)
+    if scanning || trimming || ticking { BUSY_MS } else { IDLE_MS }
 }
 
 pub const HANDLERS: Handlers = Handlers { on_key, on_entry: rates::on_entry, on_change };
@@ -37,9 +36,6 @@ pub const HANDLERS: Handlers = Handlers { on_key, on_entry: rates::on_entry, on_
 /// A key that ends with `:meta` or `:guard:profile` was written or went.
 fn on_key(context: Context, key: &[u8], gone: bool) {
     queues::on_key(context, key, gone);
-    if gone && let Some(queue) = queues::name_of(key) {
-        guard::forget(context.db(), &queue);
-    }
     profiles::on_key(context, key);
 }
 
@@ -47,6 +43,4 @@ fn on_change(change: Change) {
     queues::on_change(change);
     rates::on_change(change);
     profiles::on_change(change);
-    guard::on_change(change);
-    trims::on_change(change);
 }

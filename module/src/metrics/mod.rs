@@ -83,7 +83,6 @@ pub fn info() -> Vec<Section> {
                 ("guard_observed", guard.observed),
                 ("guard_passed", guard.passed),
                 ("guard_unreadable", guard.unreadable),
-                ("guard_queues_counted", keeper::guard::queues()),
             ],
         },
         Section {

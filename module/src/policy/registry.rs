@@ -10,7 +10,7 @@ use super::compiled::Compiled;
 use super::faults::Fault;
 use super::instance::Instance;
 use super::times::Times;
-use super::{Action, Job, Node, Queue, Source, Verdict};
+use super::{Action, Job, Node, Queue, Verdict};
 
 /// Whether a verdict binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,52 +73,13 @@ const MAX_REASON: usize = 256;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
     pub calls: u64,
-    pub faults: u64,
-    pub all: Outcomes,
-    /// Of these, the jobs of unmodified clients.
-    pub guarded: Outcomes,
-}
-
-/// What came of the jobs that a policy was asked about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outcomes {
     pub admitted: u64,
     pub rejected: u64,
     pub deferred: u64,
     pub displaced: u64,
+    /// Verdicts other than admit of a policy in observe.
     pub observed: u64,
-}
-
-/// What a policy's verdict on a job comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Admitted,
-    Rejected,
-    Deferred,
-    Displaced,
-    /// Other than admit, and not binding: the policy or the guard observes.
-    Observed,
-}
-
-impl Outcomes {
-    fn add(&mut self, outcome: Outcome) {
-        *match outcome {
-            Outcome::Admitted => &mut self.admitted,
-            Outcome::Rejected => &mut self.rejected,
-            Outcome::Deferred => &mut self.deferred,
-            Outcome::Displaced => &mut self.displaced,
-            Outcome::Observed => &mut self.observed,
-        } += 1;
-    }
-}
-
-impl Counters {
-    fn add(&mut self, outcome: Outcome, source: Source) {
-        self.all.add(outcome);
-        if source == Source::Script {
-            self.guarded.add(outcome);
-        }
-    }
+    pub faults: u64,
 }
 
 /// A policy in force.
@@ -200,14 +161,6 @@ pub enum Decision {
     Displace { policy: String, jobs: u32 },
 }
 
-/// What happened on a walk besides its decision.
-#[derive(Debug, Default)]
-pub struct Notes {
-    pub incidents: Vec<Incident>,
-    /// Outcomes other than admitted, by the policy's name.
-    pub outcomes: Vec<(String, Outcome)>,
-}
-
 /// A fault that people should hear of.
 #[derive(Debug)]
 pub struct Incident {
@@ -279,7 +232,14 @@ impl Registry {
 
     /// Walks the policies in order; the first verdict that binds ends the walk. Where the caller only observes, that verdict
     /// is counted as observed: the job enters all the same.
-    pub fn decide(&mut self, node: Node, queue: &Queue, job: &Job, caller: Mode, notes: &mut Notes) -> Decision {
+    pub fn decide(
+        &mut self,
+        node: Node,
+        queue: &Queue,
+        job: &Job,
+        caller: Mode,
+        incidents: &mut Vec<Incident>,
+    ) -> Decision {
         for policy in &mut self.policies {
             if !policy.pattern.matches(&queue.name) {
                 continue;
@@ -291,26 +251,26 @@ impl Registry {
                 match policy.ask(node, queue, job) {
                     Ok(verdict) => Some(verdict),
                     Err(fault) => {
-                        notes.incidents.push(policy.fault(&fault, node.now_ms));
+                        incidents.push(policy.fault(&fault, node.now_ms));
                         None
                     }
                 }
             };
             let decision = policy.judge(verdict);
-            let observes = policy.settings.mode == Mode::Observe;
-            let outcome = match decision {
-                Decision::Admit => Outcome::Admitted,
-                _ if observes || caller == Mode::Observe => Outcome::Observed,
-                Decision::Reject { .. } => Outcome::Rejected,
-                Decision::Defer { .. } => Outcome::Deferred,
-                Decision::Displace { .. } => Outcome::Displaced,
-            };
-            policy.counters.add(outcome, job.source);
-            if outcome != Outcome::Admitted {
-                notes.outcomes.push((policy.name.clone(), outcome));
-                if !observes {
-                    return decision;
+            if decision == Decision::Admit {
+                policy.counters.admitted += 1;
+            } else if policy.settings.mode == Mode::Observe {
+                policy.counters.observed += 1;
+            } else if caller == Mode::Observe {
+                policy.counters.observed += 1;
+                return decision;
+            } else {
+                match decision {
+                    Decision::Reject { .. } => policy.counters.rejected += 1,
+                    Decision::Defer { .. } => policy.counters.deferred += 1,
+                    _ => policy.counters.displaced += 1,
                 }
+                return decision;
             }
         }
         Decision::Admit

@@ -91,11 +91,23 @@ unsafe extern "C" fn run_task(data: *mut c_void) {
     }
 }
 
-/// Lowers the calling thread's share of the processor, so that compiling does not compete with the server.
+/// What a lowered thread asks to run at a stretch, ns: the longest that Linux takes. From Linux 6.12 on a thread that
+/// wakes takes the core from one with a longer stretch than its own; with equal ones it may wait for the next tick.
+const STRETCH: u64 = 100_000_000;
+
+/// Lowers the calling thread's share of the processor and its claim to keep a core, so that compiling does not compete
+/// with the server. Not SCHED_IDLE: on a machine without a free core a load would then never end.
 pub fn lower_priority() {
-    // SAFETY: plain system calls about the calling thread; a refusal changes nothing.
+    const NICE: i32 = 10;
+    // SAFETY: plain system calls about the calling thread; a refusal changes nothing. The kernel reads `size` bytes.
     unsafe {
         let thread = libc::syscall(libc::SYS_gettid) as libc::id_t;
-        libc::setpriority(libc::PRIO_PROCESS, thread, 10);
+        libc::setpriority(libc::PRIO_PROCESS, thread, NICE);
+        let mut wish: libc::sched_attr = std::mem::zeroed();
+        wish.size = size_of::<libc::sched_attr>() as u32;
+        wish.sched_policy = libc::SCHED_BATCH as u32;
+        wish.sched_nice = NICE;
+        wish.sched_runtime = STRETCH;
+        libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0);
     }
 }
