@@ -16,13 +16,10 @@ pub struct Waiting(Option<*mut raw::RedisModuleBlockedClient>);
 // SAFETY: the server allows RM_UnblockClient from any thread; nothing else is done with the pointer.
 unsafe impl Send for Waiting {}
 
-/// Makes the calling client wait, without a limit or for at most `timeout_ms` with `on_timeout` as its answer.
-/// Not for clients inside MULTI or a script.
-pub fn wait(context: Context, timeout_ms: Option<u64>) -> Waiting {
-    let timeout = timeout_ms.map_or(0, |ms| ms as i64);
-    let on_timeout = timeout_ms.map(|_| timed_out as unsafe extern "C" fn(_, _, _) -> _);
+/// Makes the calling client wait, without a limit. Not for clients inside MULTI or a script.
+pub fn wait(context: Context) -> Waiting {
     // SAFETY: the context is that of a running command; the callbacks have the signatures asked for.
-    let client = unsafe { api!(RedisModule_BlockClient)(context.0, Some(answer), on_timeout, Some(free), timeout) };
+    let client = unsafe { api!(RedisModule_BlockClient)(context.0, Some(answer), None, Some(free), 0) };
     Waiting(Some(client))
 }
 
@@ -54,12 +51,6 @@ extern "C" fn answer(context: *mut RawContext, _argv: *mut *mut RawString, _argc
     if let Some(reply) = reply {
         Context(context).reply(reply);
     }
-    OK
-}
-
-extern "C" fn timed_out(context: *mut RawContext, _argv: *mut *mut RawString, _argc: c_int) -> c_int {
-    let text = "BULLPOLICY compiling takes longer than allowed; the policy was not loaded";
-    Context(context).reply(&Reply::Error(text.into()));
     OK
 }
 
