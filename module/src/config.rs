@@ -1,6 +1,5 @@
 //! `CONFIG bull.*`: the table of settings and what they are now.
 
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -32,10 +31,6 @@ pub enum Guard {
 static PROFILES: Text =
     Text { value: Mutex::new(String::new()), default: "", immutable: true, check: keeper::profiles::load_defaults };
 
-/// A path that is relative counts from the server's `dir` at its start. Whether it can be used shows when it is.
-static POLICIES: Text =
-    Text { value: Mutex::new(String::new()), default: "bull-policies", immutable: true, check: |_| Ok(()) };
-
 /// The settings, as README and tests list them.
 pub static SETTINGS: &[Setting] = &[
     Setting {
@@ -52,11 +47,6 @@ pub static SETTINGS: &[Setting] = &[
         name: "tick-ms",
         place: Place::Number { value: &TICK_MS, default: 1000, min: 100, max: 3_600_000, memory: false },
         summary: "Time between two rounds of the policies' ticks, milliseconds.",
-    },
-    Setting {
-        name: "policies",
-        place: Place::Text(&POLICIES),
-        summary: "Folder in which policies are kept over a restart; empty for none. Set at load only.",
     },
     Setting {
         name: "profiles",
@@ -104,12 +94,6 @@ pub fn tick_ms() -> u64 {
 
 pub fn data_check() -> DataCheck {
     if VALIDATE_DATA.load(Ordering::Relaxed) { DataCheck::Json } else { DataCheck::Off }
-}
-
-/// The folder of policies. Errors: the server's own folder is not known.
-pub fn policies_folder() -> std::io::Result<Option<PathBuf>> {
-    let text = POLICIES.get();
-    if text.is_empty() { Ok(None) } else { std::path::absolute(text).map(Some) }
 }
 
 pub fn policy_limits() -> Limits {

@@ -2,7 +2,7 @@
 //! bytes. Tests need raw error texts, maps and pushes, which client libraries interpret.
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -191,57 +191,68 @@ impl Client {
 
     /// Reads one reply.
     pub fn read(&mut self) -> io::Result<Reply> {
-        let line = self.line()?;
-        let (kind, rest) = line.split_first().ok_or_else(|| out_of_step("an empty line"))?;
-        let text = || String::from_utf8_lossy(rest).into_owned();
-        Ok(match kind {
-            b'+' => Reply::Simple(text()),
-            b'-' => Reply::Error(rest.to_vec()),
-            b':' => Reply::Int(number(rest)?),
-            b',' => Reply::Double(text()),
-            b'(' => Reply::BigNumber(text()),
-            b'#' => Reply::Bool(rest == b"t"),
-            b'_' => Reply::Null,
-            b'$' => self.bulk(rest)?.map_or(Reply::Null, Reply::Bulk),
-            b'=' => self.bulk(rest)?.map_or(Reply::Null, |bytes| Reply::Verbatim(bytes[4..].to_vec())),
-            b'!' => self.bulk(rest)?.map_or(Reply::Null, Reply::Error),
-            b'*' if rest.starts_with(b"-") => Reply::Null,
-            b'*' => Reply::Array(self.many(number(rest)?)?),
-            b'~' => Reply::Set(self.many(number(rest)?)?),
-            b'>' => Reply::Push(self.many(number(rest)?)?),
-            b'%' => {
-                let count = number(rest)?;
-                Reply::Map((0..count).map(|_| Ok((self.read()?, self.read()?))).collect::<io::Result<_>>()?)
-            }
-            _ => return Err(out_of_step(&printable(&line))),
-        })
+        read_reply(&mut self.stream)
     }
+}
 
-    fn many(&mut self, count: i64) -> io::Result<Vec<Reply>> {
-        (0..count).map(|_| self.read()).collect()
-    }
-
-    fn line(&mut self) -> io::Result<Vec<u8>> {
-        let mut line = Vec::new();
-        self.stream.read_until(b'\n', &mut line)?;
-        if line.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+/// Reads one reply from any stream; a command is an array of bulks, so this reads commands too.
+pub fn read_reply(stream: &mut impl BufRead) -> io::Result<Reply> {
+    let line = line(stream)?;
+    let (kind, rest) = line.split_first().ok_or_else(|| out_of_step("an empty line"))?;
+    let text = || String::from_utf8_lossy(rest).into_owned();
+    Ok(match kind {
+        b'+' => Reply::Simple(text()),
+        b'-' => Reply::Error(rest.to_vec()),
+        b':' => Reply::Int(number(rest)?),
+        b',' => Reply::Double(text()),
+        b'(' => Reply::BigNumber(text()),
+        b'#' => Reply::Bool(rest == b"t"),
+        b'_' => Reply::Null,
+        b'$' => bulk(stream, rest)?.map_or(Reply::Null, Reply::Bulk),
+        b'=' => bulk(stream, rest)?.map_or(Reply::Null, |bytes| Reply::Verbatim(bytes[4..].to_vec())),
+        b'!' => bulk(stream, rest)?.map_or(Reply::Null, Reply::Error),
+        b'*' if rest.starts_with(b"-") => Reply::Null,
+        b'*' => Reply::Array(many(stream, number(rest)?)?),
+        b'~' => Reply::Set(many(stream, number(rest)?)?),
+        b'>' => Reply::Push(many(stream, number(rest)?)?),
+        b'%' => {
+            let count = number(rest)?;
+            let pair = |_| Ok((read_reply(stream)?, read_reply(stream)?));
+            Reply::Map((0..count).map(pair).collect::<io::Result<_>>()?)
         }
-        line.strip_suffix(b"\r\n").map(<[u8]>::to_vec).ok_or_else(|| out_of_step(&printable(&line)))
-    }
+        _ => return Err(out_of_step(&printable(&line))),
+    })
+}
 
-    fn bulk(&mut self, length: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let Ok(length) = usize::try_from(number(length)?) else {
-            return Ok(None);
-        };
-        if length > MAX_BULK {
-            return Err(out_of_step("a bulk length"));
-        }
-        let mut bytes = vec![0; length + 2];
-        self.stream.read_exact(&mut bytes)?;
-        bytes.truncate(length);
-        Ok(Some(bytes))
+fn many(stream: &mut impl BufRead, count: i64) -> io::Result<Vec<Reply>> {
+    (0..count).map(|_| read_reply(stream)).collect()
+}
+
+fn line(stream: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    stream.read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    line.strip_suffix(b"\r\n").map(<[u8]>::to_vec).ok_or_else(|| out_of_step(&printable(&line)))
+}
+
+fn bulk(stream: &mut impl BufRead, length: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let Ok(length) = usize::try_from(number(length)?) else {
+        return Ok(None);
+    };
+    if length > MAX_BULK {
+        return Err(out_of_step("a bulk length"));
+    }
+    let mut bytes = vec![0; length + 2];
+    stream.read_exact(&mut bytes)?;
+    bytes.truncate(length);
+    Ok(Some(bytes))
+}
+
+/// A command as one line, each word cut short.
+pub fn printable_words(words: &[Vec<u8>]) -> String {
+    words.iter().map(|word| printable(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// A command as it goes over the wire.

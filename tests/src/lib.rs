@@ -4,13 +4,18 @@
 pub mod adds;
 pub mod checks;
 pub mod client;
-pub mod cores;
+pub mod clients;
+pub mod cluster;
+pub mod deploy;
 pub mod dump;
 pub mod engine;
 pub mod guests;
 pub mod probe;
+pub mod producers;
+pub mod replay;
 pub mod server;
 pub mod soak;
+pub mod tap;
 
 pub use client::{Client, Reply};
 pub use dump::Dump;

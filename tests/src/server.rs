@@ -117,14 +117,6 @@ impl Server {
         Server::builder().with_module(false).start()
     }
 
-    /// The process id, as the kernel knows it.
-    ///
-    /// # Panics
-    /// Where the server does not run.
-    pub fn process(&self) -> u32 {
-        self.child.as_ref().map(Child::id).expect("a running server")
-    }
-
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -308,7 +300,8 @@ fn fresh_dir() -> PathBuf {
     dir
 }
 
-fn free_port() -> u16 {
+/// A loopback port that nobody listens on at this moment.
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     listener.local_addr().expect("an address").port()
 }

@@ -1,48 +1,15 @@
 //! Unmodified BullMQ clients from npm against this module: the scripts of `tests/bullmq`, each on a
 //! server of its own.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
-
+use bull_tests::clients::{node, output};
 use bull_tests::dump::assert_same;
-use bull_tests::{Client, Dump, Server, workspace};
-
-fn folder() -> PathBuf {
-    workspace().join("tests/bullmq")
-}
-
-/// Installs the packages of the lock file, once, unless that very lock file is installed already.
-fn install() {
-    static DONE: OnceLock<()> = OnceLock::new();
-    DONE.get_or_init(|| {
-        let lock = fs::read(folder().join("package-lock.json")).expect("tests/bullmq/package-lock.json");
-        let stamp = folder().join("node_modules/.installed-lock.json");
-        if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
-            return;
-        }
-        let output = Command::new("npm")
-            .args(["ci", "--no-audit", "--no-fund"])
-            .current_dir(folder())
-            .output()
-            .unwrap_or_else(|error| panic!("npm does not run ({error}): install Node 20 and npm"));
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "npm ci in tests/bullmq failed:\n{errors}");
-        fs::write(stamp, lock).expect("node_modules is writable");
-    });
-}
+use bull_tests::{Client, Dump, Server};
 
 /// Runs a script against the server; its whole output is the failure's text.
 fn run(server: &mut Server, script: &str, words: &[&str]) {
-    install();
-    let output = Command::new("node")
-        .arg(folder().join(script))
-        .args(["--port", &server.port().to_string()])
-        .args(words)
-        .output()
-        .unwrap_or_else(|error| panic!("node does not run ({error}): install Node 20"));
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let mut command = node(script);
+    command.args(["--port", &server.port().to_string()]).args(words);
+    let (output, text) = output(command);
     let wrong: Vec<&str> = text.lines().filter(|line| !line.starts_with("ok  ")).collect();
     assert!(output.status.success(), "{script} {words:?}:\n{}", wrong.join("\n"));
     server.assert_alive();

@@ -278,6 +278,36 @@ fn an_add_that_cannot_be_read_passes_and_is_counted() {
     server.assert_alive();
 }
 
+/// Clients send EVAL once on a connection and rely on EVALSHA afterwards, in a MULTI without any way back.
+#[test]
+fn the_script_of_a_refused_eval_is_known_afterwards() {
+    let mut server = guarded("enforce");
+    let mut client = server.client();
+    let digest = client.ok(&["SCRIPT", "LOAD", SCRIPT]).text();
+    client.ok(&["SCRIPT", "FLUSH"]);
+    load_rejecting(&mut client);
+    let add = Add::standard(QUEUE);
+    assert!(rejected(&client.cmd(&add.eval(SCRIPT))));
+    assert!(rejected(&client.cmd(&add.eval("this is not Lua"))));
+    load(&mut client, "no", &[], &guests::admit_all());
+    client.ok(&["MULTI"]);
+    client.ok(&add.evalsha(&digest));
+    assert_eq!(client.ok(&["EXEC"]).items()[0], bulk("1"));
+
+    // Their number has an end: the server keeps them for ever.
+    load_rejecting(&mut client);
+    let text = |n: usize| format!("return {n}");
+    let digests: Vec<String> = (0..300).map(|n| client.ok(&["SCRIPT", "LOAD", &text(n)]).text()).collect();
+    client.ok(&["SCRIPT", "FLUSH"]);
+    for n in 0..300 {
+        assert!(rejected(&client.cmd(&add.eval(&text(n)))));
+    }
+    let exist = [vec!["SCRIPT".to_owned(), "EXISTS".to_owned()], digests].concat();
+    let known = client.ok(&exist).items().iter().filter(|known| known.int() == 1).count();
+    assert!((200..=256).contains(&known), "{known} of 300 scripts are kept");
+    server.assert_alive();
+}
+
 #[test]
 fn defer_names_the_delay_and_displace_makes_room() {
     let mut server = guarded("enforce");

@@ -12,13 +12,12 @@ use crate::error::{Error, Result};
 use crate::keeper::admission::{Facts, judge};
 use crate::keeper::guard::{self, Event};
 use crate::metrics;
-use crate::policy::registry::Decision;
-use crate::policy::settings::Mode;
+use crate::policy::registry::{Decision, Mode};
 use crate::queue::displace::displace_others;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::script::shape::LEAST_WORDS;
-use crate::queue::script::{Origin, ScriptJob, Shape, read, recognise};
+use crate::queue::script::{Origin, ScriptJob, Shape, queue_name, read, recognise};
 use crate::queue::stats::Counts;
 use crate::queue::store::Store;
 use crate::redis::Context;
@@ -66,7 +65,8 @@ fn run(context: Context, args: Args<'_>, command: &CStr) -> Result<Option<Reply>
     }
     match readable(shape, args) {
         None => {
-            guard::unreadable(context.db(), word(3));
+            let queue = queue_name(shape, word).and_then(|name| QueueName::parse(name).ok());
+            guard::unreadable(context.db(), queue.as_ref(), word(3));
             context.run_script(command, args);
         }
         Some((queue, job)) => {
@@ -160,6 +160,9 @@ impl Add<'_> {
     fn refuse(&self, policy: String, reason: String) -> Error {
         self.count(Event::Refused);
         metrics::REFUSED.add(1);
+        if self.command == c"EVAL" {
+            self.context.remember_script(self.args.get(1).unwrap_or_default());
+        }
         Error::Reject { policy, reason }
     }
 

@@ -6,6 +6,7 @@ use super::{answer, queue};
 use crate::error::{Error, Result};
 use crate::keeper;
 use crate::keeper::admission::policies;
+use crate::keeper::guard::{self, OfQueue};
 use crate::keeper::rates::{self, Picture};
 use crate::metrics;
 use crate::metrics::times::Times;
@@ -66,7 +67,35 @@ fn one(context: Context, queue: &QueueName) -> Result<Reply> {
         ("events".to_owned(), store.len(&keys.events).into()),
     ]);
     fields.extend(pace_fields(&rates::picture(context.db(), queue)));
+    fields.extend(verdict_fields(&guard::of(context.db(), queue)));
     Ok(Reply::Map(fields))
+}
+
+/// What became of the queue's adds since the module was loaded, or the queue made.
+fn verdict_fields(of: &OfQueue) -> Vec<(String, Reply)> {
+    let policies = of.policies.iter().map(|(name, verdicts)| {
+        let row = map([
+            ("rejected", verdicts.rejected.into()),
+            ("deferred", verdicts.deferred.into()),
+            ("displaced", verdicts.displaced.into()),
+            ("observed", verdicts.observed.into()),
+        ]);
+        (name.clone(), row)
+    });
+    let fields = [
+        ("rejected-total", of.verdicts.rejected.into()),
+        ("deferred-total", of.verdicts.deferred.into()),
+        ("displaced-total", of.verdicts.displaced.into()),
+        ("observed-total", of.verdicts.observed.into()),
+        ("verdicts-by-policy", Reply::Map(policies.collect())),
+        ("guard", guard_counts(&of.scripts)),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Add scripts of unmodified clients.
+fn guard_counts(counts: &guard::Counts) -> Reply {
+    Reply::Map(counts.fields().into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect())
 }
 
 /// What the queue's events told since this node became a primary; rates and times are of late.
@@ -135,6 +164,7 @@ fn node(context: Context) -> Reply {
         ("jobs-added", metrics::ADDED.get().into()),
         ("jobs-refused", metrics::REFUSED.get().into()),
         ("jobs-trimmed", metrics::TRIMMED_JOBS.get().into()),
+        ("guard", guard_counts(&guard::totals())),
         ("policies", Reply::Array(policies)),
         ("queue-count", (names.len() as u64).into()),
         ("queues", rows),

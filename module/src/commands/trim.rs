@@ -52,7 +52,7 @@ fn trim(context: Context, args: Args<'_>) -> Result<Option<Reply>> {
     if done || context.setting() == Setting::Nested {
         return Ok(Some(trims::report(context, &trim, done)));
     }
-    let job = Job { trim, db: context.db(), waiting: wait(context) };
+    let job = Job { trim, db: context.db(), waiting: wait(context, None) };
     trims::push(context, job);
     Ok(None)
 }

@@ -1,11 +1,17 @@
-//! What became of the add scripts of unmodified clients: counts of this node, and of each queue.
+//! What became of the adds of this node and of each of its queues: counts of the add scripts of unmodified clients, and of
+//! the verdicts on jobs by every way in.
+//!
+//! In memory only. A queue's counts go with the queue, and with a flush; those that nobody has touched for long give way
+//! to others, so names that never become queues fill nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::policy::registry::Outcome;
 use crate::queue::keys::QueueName;
 use crate::redis::context::now_ms;
+use crate::redis::events::Change;
 use crate::redis::log::{Level, log};
 use crate::text::short;
 
@@ -22,6 +28,8 @@ pub enum Event {
     Observed,
     /// It ran unasked: a child, or a scheduler's next iteration.
     Passed,
+    /// It looked like an add but could not be read, and ran unasked.
+    Unreadable,
 }
 
 /// Add scripts since the module was loaded.
@@ -32,7 +40,6 @@ pub struct Counts {
     pub refused: u64,
     pub observed: u64,
     pub passed: u64,
-    /// They looked like adds but could not be read, and ran unasked.
     pub unreadable: u64,
 }
 
@@ -46,53 +53,178 @@ impl Counts {
             Event::Refused => &mut self.refused,
             Event::Observed => &mut self.observed,
             Event::Passed => &mut self.passed,
+            Event::Unreadable => &mut self.unreadable,
         } += 1;
+    }
+
+    /// Names as users see them.
+    pub fn fields(&self) -> [(&'static str, u64); 6] {
+        [
+            ("guarded", self.guarded),
+            ("admitted", self.admitted),
+            ("refused", self.refused),
+            ("observed", self.observed),
+            ("passed", self.passed),
+            ("unreadable", self.unreadable),
+        ]
     }
 }
 
-/// Most queues counted one by one; the others are in the node's counts only.
-const MAX_QUEUES: usize = 10_000;
+/// Verdicts other than admit, of jobs from commands and scripts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdicts {
+    pub rejected: u64,
+    pub deferred: u64,
+    pub displaced: u64,
+    /// They did not bind: the policy or the guard observes.
+    pub observed: u64,
+}
+
+impl Verdicts {
+    fn add(&mut self, outcome: Outcome) {
+        *match outcome {
+            Outcome::Admitted => return,
+            Outcome::Rejected => &mut self.rejected,
+            Outcome::Deferred => &mut self.deferred,
+            Outcome::Displaced => &mut self.displaced,
+            Outcome::Observed => &mut self.observed,
+        } += 1;
+    }
+
+    fn sum(&self) -> u64 {
+        self.rejected + self.deferred + self.displaced + self.observed
+    }
+}
+
+/// Counts of one queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OfQueue {
+    pub scripts: Counts,
+    pub verdicts: Verdicts,
+    /// The same by the policy's name.
+    pub policies: BTreeMap<String, Verdicts>,
+}
+
+/// Most policies counted for one queue; the one with the fewest verdicts gives way.
+const MAX_POLICIES: usize = 32;
+
+impl OfQueue {
+    fn verdict(&mut self, policy: &str, outcome: Outcome) {
+        self.verdicts.add(outcome);
+        if let Some(verdicts) = self.policies.get_mut(policy) {
+            verdicts.add(outcome);
+            return;
+        }
+        if self.policies.len() == MAX_POLICIES
+            && let Some(least) = self.policies.iter().min_by_key(|(_, verdicts)| verdicts.sum())
+        {
+            let least = least.0.clone();
+            self.policies.remove(&least);
+        }
+        self.policies.entry(policy.to_owned()).or_default().add(outcome);
+    }
+}
+
+/// Queues of one generation; there are two.
+const GENERATION: usize = 4096;
 /// A script that cannot be read is logged once in this time, milliseconds.
 const QUIET_MS: u64 = 10_000;
 
+type ByQueue = HashMap<i32, HashMap<QueueName, OfQueue>>;
+
+/// Counts by queue in bounded memory: when a generation is full the one before it goes, with those queues that nothing has
+/// come to since.
+#[derive(Debug, Default)]
+struct Queues {
+    young: ByQueue,
+    old: ByQueue,
+    /// Queues in `young`.
+    count: usize,
+}
+
+impl Queues {
+    fn at(&mut self, db: i32, queue: &QueueName) -> &mut OfQueue {
+        if !self.young.get(&db).is_some_and(|queues| queues.contains_key(queue)) {
+            let kept = self.old.get_mut(&db).and_then(|queues| queues.remove(queue)).unwrap_or_default();
+            if self.count == GENERATION {
+                self.old = std::mem::take(&mut self.young);
+                self.count = 0;
+            }
+            self.count += 1;
+            self.young.entry(db).or_default().insert(queue.clone(), kept);
+        }
+        self.young.get_mut(&db).and_then(|queues| queues.get_mut(queue)).expect("put there above")
+    }
+
+    fn get(&self, db: i32, queue: &QueueName) -> Option<&OfQueue> {
+        let of = |queues: &'_ ByQueue| queues.get(&db).is_some_and(|queues| queues.contains_key(queue));
+        let side = if of(&self.young) { &self.young } else { &self.old };
+        side.get(&db)?.get(queue)
+    }
+
+    fn forget(&mut self, db: i32, queue: &QueueName) {
+        if let Some(queues) = self.young.get_mut(&db) {
+            self.count -= usize::from(queues.remove(queue).is_some());
+        }
+        if let Some(queues) = self.old.get_mut(&db) {
+            queues.remove(queue);
+        }
+    }
+
+    fn on_change(&mut self, change: Change) {
+        match change {
+            Change::Flushed(None) | Change::Loaded => *self = Self::default(),
+            Change::Flushed(Some(db)) => {
+                self.old.remove(&db);
+                self.count -= self.young.remove(&db).map_or(0, |queues| queues.len());
+            }
+            Change::Swapped(first, second) => {
+                for side in [&mut self.young, &mut self.old] {
+                    let (one, two) = (side.remove(&first), side.remove(&second));
+                    side.extend(one.map(|queues| (second, queues)));
+                    side.extend(two.map(|queues| (first, queues)));
+                }
+            }
+            Change::Loading | Change::Primary(_) => {}
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.count + self.old.values().map(HashMap::len).sum::<usize>()
+    }
+}
+
 struct State {
     node: Counts,
-    queues: BTreeMap<i32, BTreeMap<QueueName, Counts>>,
-    tracked: usize,
+    /// Made at the first count.
+    queues: Option<Queues>,
 }
 
-static STATE: Mutex<State> = Mutex::new(State { node: Counts::ZERO, queues: BTreeMap::new(), tracked: 0 });
+static STATE: Mutex<State> = Mutex::new(State { node: Counts::ZERO, queues: None });
 
+/// Never held across a call to the server.
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl State {
-    fn queue(&mut self, db: i32, queue: &QueueName) -> Option<&mut Counts> {
-        let queues = self.queues.entry(db).or_default();
-        if !queues.contains_key(queue) {
-            if self.tracked == MAX_QUEUES {
-                return None;
-            }
-            self.tracked += 1;
-            queues.insert(queue.clone(), Counts::ZERO);
-        }
-        queues.get_mut(queue)
-    }
 }
 
 pub fn count(db: i32, queue: &QueueName, event: Event) {
     let mut state = state();
     state.node.add(event);
-    if let Some(counts) = state.queue(db, queue) {
-        counts.add(event);
-    }
+    state.queues.get_or_insert_default().at(db, queue).scripts.add(event);
 }
 
-/// An add by its keys, of which `first` is one, whose arguments say nothing that we know.
-pub fn unreadable(db: i32, first: &[u8]) {
+/// What a policy said about a job for this queue, whatever the job came by.
+pub fn verdict(db: i32, queue: &QueueName, policy: &str, outcome: Outcome) {
+    state().queues.get_or_insert_default().at(db, queue).verdict(policy, outcome);
+}
+
+/// An add by its keys, of which `first` is one, whose arguments say nothing that we know. No queue: its name is none.
+pub fn unreadable(db: i32, queue: Option<&QueueName>, first: &[u8]) {
     static LAST_MS: AtomicU64 = AtomicU64::new(0);
-    state().node.unreadable += 1;
+    match queue {
+        Some(queue) => count(db, queue, Event::Unreadable),
+        None => state().node.add(Event::Unreadable),
+    }
     let now = now_ms();
     if now.saturating_sub(LAST_MS.load(Ordering::Relaxed)) >= QUIET_MS {
         LAST_MS.store(now, Ordering::Relaxed);
@@ -107,6 +239,91 @@ pub fn totals() -> Counts {
 }
 
 /// Counts of a queue; zeroes where nothing came.
-pub fn of(db: i32, queue: &QueueName) -> Counts {
-    state().queues.get(&db).and_then(|queues| queues.get(queue)).copied().unwrap_or_default()
+pub fn of(db: i32, queue: &QueueName) -> OfQueue {
+    state().queues.as_ref().and_then(|queues| queues.get(db, queue)).cloned().unwrap_or_default()
+}
+
+/// Queues that are counted one by one.
+pub fn queues() -> u64 {
+    state().queues.as_ref().map_or(0, Queues::len) as u64
+}
+
+/// The queue is gone.
+pub fn forget(db: i32, queue: &QueueName) {
+    if let Some(queues) = &mut state().queues {
+        queues.forget(db, queue);
+    }
+}
+
+pub fn on_change(change: Change) {
+    if let Some(queues) = &mut state().queues {
+        queues.on_change(change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> QueueName {
+        QueueName::parse(text.as_bytes()).expect("a name")
+    }
+
+    fn guarded(queues: &Queues, db: i32, queue: &str) -> u64 {
+        queues.get(db, &name(queue)).map_or(0, |of| of.scripts.guarded)
+    }
+
+    #[test]
+    fn many_names_take_no_more_room_and_a_busy_queue_stays() {
+        let mut queues = Queues::default();
+        for n in 0..5 * GENERATION {
+            queues.at(0, &name(&format!("bull:{n}"))).scripts.add(Event::Guarded);
+            if n % 1000 == 0 {
+                queues.at(0, &name("bull:busy")).scripts.add(Event::Guarded);
+            }
+            assert!(queues.len() <= 2 * GENERATION);
+        }
+        assert_eq!(guarded(&queues, 0, "bull:busy"), (5 * GENERATION).div_ceil(1000) as u64);
+        assert_eq!(guarded(&queues, 0, "bull:0"), 0);
+        assert_eq!(guarded(&queues, 0, &format!("bull:{}", 5 * GENERATION - 1)), 1);
+    }
+
+    #[test]
+    fn counts_go_with_their_queue_and_database() {
+        let mut queues = Queues::default();
+        for (db, queue) in [(0, "bull:a"), (0, "bull:b"), (1, "bull:a"), (2, "bull:c")] {
+            queues.at(db, &name(queue)).scripts.add(Event::Guarded);
+        }
+        queues.old = std::mem::take(&mut queues.young);
+        queues.count = 0;
+        queues.at(0, &name("bull:b")).scripts.add(Event::Guarded);
+        queues.forget(0, &name("bull:a"));
+        assert_eq!([guarded(&queues, 0, "bull:a"), guarded(&queues, 0, "bull:b")], [0, 2]);
+        queues.on_change(Change::Swapped(0, 2));
+        assert_eq!([guarded(&queues, 2, "bull:b"), guarded(&queues, 0, "bull:c")], [2, 1]);
+        assert_eq!(guarded(&queues, 0, "bull:b"), 0);
+        queues.on_change(Change::Flushed(Some(2)));
+        assert_eq!([guarded(&queues, 2, "bull:b"), guarded(&queues, 1, "bull:a")], [0, 1]);
+        assert_eq!(queues.len(), 2);
+        queues.on_change(Change::Flushed(None));
+        assert_eq!(queues.len(), 0);
+    }
+
+    #[test]
+    fn verdicts_by_policy_are_bounded() {
+        let mut of = OfQueue::default();
+        for outcome in [Outcome::Rejected, Outcome::Rejected, Outcome::Deferred, Outcome::Displaced, Outcome::Observed]
+        {
+            of.verdict("busy", outcome);
+        }
+        of.verdict("busy", Outcome::Admitted);
+        let expected = Verdicts { rejected: 2, deferred: 1, displaced: 1, observed: 1 };
+        assert_eq!((of.verdicts, of.policies["busy"]), (expected, expected));
+        for n in 0..100 {
+            of.verdict(&format!("p{n}"), Outcome::Rejected);
+        }
+        assert_eq!((of.policies.len(), of.policies["busy"]), (MAX_POLICIES, expected));
+        assert!(of.policies.contains_key("p99"));
+        assert_eq!(of.verdicts.rejected, 102);
+    }
 }

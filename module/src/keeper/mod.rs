@@ -3,8 +3,6 @@
 //! Writes only where this node is a primary and no client is paused; otherwise the work waits.
 
 pub mod admission;
-mod behind;
-pub mod changes;
 pub mod guard;
 pub mod node;
 pub mod profiles;
@@ -12,7 +10,6 @@ pub mod queues;
 pub mod rates;
 pub mod sizes;
 mod starts;
-pub mod ticket;
 pub mod ticks;
 pub mod trims;
 
@@ -27,7 +24,6 @@ const BUSY_MS: u64 = 1;
 /// One turn. Answers when the next one should come.
 pub fn tick(context: Context) -> u64 {
     node::sample(context);
-    ticket::expire();
     rates::set_primary(context.is_primary());
     let scanning = queues::scan_slice(context);
     let trimming = trims::slice(context);
@@ -40,6 +36,9 @@ pub const HANDLERS: Handlers = Handlers { on_key, on_entry: rates::on_entry, on_
 /// A key that ends with `:meta` or `:guard:profile` was written or went.
 fn on_key(context: Context, key: &[u8], gone: bool) {
     queues::on_key(context, key, gone);
+    if gone && let Some(queue) = queues::name_of(key) {
+        guard::forget(context.db(), &queue);
+    }
     profiles::on_key(context, key);
 }
 
@@ -47,4 +46,5 @@ fn on_change(change: Change) {
     queues::on_change(change);
     rates::on_change(change);
     profiles::on_change(change);
+    guard::on_change(change);
 }

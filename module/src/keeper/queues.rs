@@ -81,7 +81,8 @@ pub fn knows(db: i32, name: &[u8]) -> bool {
     QueueName::parse(name).is_ok_and(|name| state().known.contains(&(db, name)))
 }
 
-fn name_of(key: &[u8]) -> Option<QueueName> {
+/// The queue whose `:meta` this key is.
+pub(super) fn name_of(key: &[u8]) -> Option<QueueName> {
     QueueName::parse(key.strip_suffix(SUFFIX)?).ok()
 }
 

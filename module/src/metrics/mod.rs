@@ -51,7 +51,7 @@ pub fn info() -> Vec<Section> {
     let queues = keeper::queues::snapshot();
     let (followed, timed) = keeper::rates::sizes();
     let guard = keeper::guard::totals();
-    let policies = keeper::admission::summary();
+    let (policies, faults, suspended) = keeper::admission::summary();
     vec![
         Section {
             name: "jobs",
@@ -83,16 +83,12 @@ pub fn info() -> Vec<Section> {
                 ("guard_observed", guard.observed),
                 ("guard_passed", guard.passed),
                 ("guard_unreadable", guard.unreadable),
+                ("guard_queues_counted", keeper::guard::queues()),
             ],
         },
         Section {
             name: "policies",
-            fields: vec![
-                ("policies", policies.policies),
-                ("policy_faults", policies.faults),
-                ("policies_suspended", policies.suspended),
-                ("policies_broken", policies.broken),
-            ],
+            fields: vec![("policies", policies), ("policy_faults", faults), ("policies_suspended", suspended)],
         },
         Section {
             name: "errors",

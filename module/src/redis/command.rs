@@ -164,8 +164,10 @@ fn add_category(context: Context) -> bool {
 }
 
 fn categorise(command: *mut raw::RedisModuleCommand, definition: &Definition, own: bool) {
-    let text = if own { format!("{} bull", definition.categories) } else { definition.categories.to_owned() };
-    let text = c(&text);
+    // A word too many, even an empty one, is a warning in the server's log.
+    let own = own.then_some("bull");
+    let words: Vec<&str> = definition.categories.split_whitespace().chain(own).collect();
+    let text = c(&words.join(" "));
     // SAFETY: probed; command and text are live. A server that refuses leaves the command without categories.
     unsafe {
         if let Some(set) = raw::RedisModule_SetCommandACLCategories {

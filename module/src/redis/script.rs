@@ -1,12 +1,22 @@
 //! Running a client's script as that client.
 
+use std::collections::HashSet;
 use std::ffi::CStr;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
 
 use redis_module::raw;
 
+use super::call::Effect::Local;
 use super::string::Args;
 use super::{Context, api};
+use crate::redis::log::{Level, log};
 use crate::redis::reply::Reply;
+
+/// Most scripts made known without running, and their greatest size in bytes. BullMQ has a few of up to 30 KB in each
+/// release; no server forgets a loaded script before SCRIPT FLUSH, so their number must have an end.
+const MAX_SCRIPTS: usize = 256;
+const MAX_SCRIPT_BYTES: usize = 128 * 1024;
 
 /// How the script ended. Its reply has gone to the client.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,6 +57,30 @@ impl Context {
         let ran = self.forward(command, reply, error);
         free(reply);
         ran
+    }
+
+    /// Makes the server know a script that EVAL has brought and that does not run. Clients send EVAL once on a connection
+    /// and EVALSHA from then on; where that stands in a MULTI, as in a flow, there is no way back to EVAL for them.
+    pub fn remember_script(self, text: &[u8]) {
+        static KNOWN: Mutex<Option<HashSet<u64>>> = Mutex::new(None);
+        if text.len() > MAX_SCRIPT_BYTES {
+            return;
+        }
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let is_last = {
+            let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = known.get_or_insert_default();
+            if known.len() == MAX_SCRIPTS && !known.contains(&hasher.finish()) {
+                return;
+            }
+            known.insert(hasher.finish()) && known.len() == MAX_SCRIPTS
+        };
+        if is_last {
+            log(Level::Warning, &format!("bull: {MAX_SCRIPTS} scripts were refused and loaded; more are not loaded"));
+        }
+        // One that does not compile is refused here, and again when it is to run.
+        let _ = self.call(c"SCRIPT", Local, &[b"LOAD".as_slice().into(), text.into()]);
     }
 
     fn forward(self, command: &CStr, reply: *mut raw::RedisModuleCallReply, error: i32) -> Ran {

@@ -1,7 +1,8 @@
 //! A component out of a core module.
 //!
 //! The module carries the world it was written for in a custom section, put there by `bull-policy-sdk`; the encoder
-//! reads it, checks the module's functions against it and adds the outer layer.
+//! reads it, checks the module's functions against it and adds the outer layer. A module in another language may come
+//! without that section: then the world is read from its WIT.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,15 +10,31 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use wasmparser::{Encoding, Parser, Payload};
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 /// Reads the core module, writes the component, prints both sizes.
-pub fn run(core: &Path, output: &Path) -> Result<()> {
-    let module = fs::read(core).with_context(|| format!("cannot read {}", core.display()))?;
+pub fn run(core: &Path, output: &Path, wit: Option<&Path>) -> Result<()> {
+    let mut module = fs::read(core).with_context(|| format!("cannot read {}", core.display()))?;
+    if let Some(wit) = wit {
+        name_world(&mut module, wit).with_context(|| format!("no world from {}", wit.display()))?;
+    }
     let component = encode(&module).with_context(|| format!("{} does not become a component", core.display()))?;
     write(output, &component).with_context(|| format!("cannot write {}", output.display()))?;
     println!("{}: {} bytes, from a core module of {} bytes", output.display(), component.len(), module.len());
     Ok(())
+}
+
+/// Adds the section that names the only world of this WIT package, which the module must not have yet.
+fn name_world(module: &mut Vec<u8>, wit: &Path) -> Result<()> {
+    let (_, bindgen) = wit_component::metadata::decode(module)?;
+    if !bindgen.resolve.worlds[bindgen.world].exports.is_empty() {
+        bail!("the module names a world already; leave --wit out");
+    }
+    let mut resolve = Resolve::default();
+    let (package, _) = resolve.push_dir(wit)?;
+    let world = resolve.select_world(&[package], None)?;
+    embed_component_metadata(module, &resolve, world, StringEncoding::UTF8)
 }
 
 /// The component for this core module, validated.

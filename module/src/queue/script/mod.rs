@@ -9,4 +9,4 @@ pub mod read;
 pub mod shape;
 
 pub use read::{Origin, ScriptJob, read};
-pub use shape::{Shape, recognise};
+pub use shape::{Shape, queue_name, recognise};

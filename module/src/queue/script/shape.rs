@@ -155,6 +155,11 @@ pub(super) fn base<'a>(shape: &Shape, word: &impl Fn(usize) -> &'a [u8]) -> Opti
     word(FIRST_KEY).strip_suffix(shape.keys[0].as_bytes())
 }
 
+/// The qualified name of the queue whose keys a command with this shape has, unchecked.
+pub fn queue_name<'a>(shape: &Shape, word: impl Fn(usize) -> &'a [u8]) -> Option<&'a [u8]> {
+    base(shape, &word)?.strip_suffix(b":")
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
