@@ -1,5 +1,6 @@
 //! `CONFIG bull.*`: the table of settings and what they are now.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use crate::queue::job::DataCheck;
 use crate::redis::config::{Place, Setting, Text};
 
 static SLICE_US: AtomicI64 = AtomicI64::new(500);
+static BACKGROUND_PERCENT: AtomicI64 = AtomicI64::new(25);
 static TICK_MS: AtomicI64 = AtomicI64::new(1000);
 static VALIDATE_DATA: AtomicBool = AtomicBool::new(true);
 static POLICY_FUEL: AtomicI64 = AtomicI64::new(100_000);
@@ -31,6 +33,10 @@ pub enum Guard {
 static PROFILES: Text =
     Text { value: Mutex::new(String::new()), default: "", immutable: true, check: keeper::profiles::load_defaults };
 
+/// A path that is relative counts from the server's `dir` at its start. Whether it can be used shows when it is.
+static POLICIES: Text =
+    Text { value: Mutex::new(String::new()), default: "bull-policies", immutable: true, check: |_| Ok(()) };
+
 /// The settings, as README and tests list them.
 pub static SETTINGS: &[Setting] = &[
     Setting {
@@ -44,9 +50,19 @@ pub static SETTINGS: &[Setting] = &[
         summary: "Longest piece of background or trim work on the main thread, microseconds.",
     },
     Setting {
+        name: "background-cpu-percent",
+        place: Place::Number { value: &BACKGROUND_PERCENT, default: 25, min: 1, max: 90, memory: false },
+        summary: "Most of one core that trims nobody waits for may take, percent.",
+    },
+    Setting {
         name: "tick-ms",
         place: Place::Number { value: &TICK_MS, default: 1000, min: 100, max: 3_600_000, memory: false },
         summary: "Time between two rounds of the policies' ticks, milliseconds.",
+    },
+    Setting {
+        name: "policies",
+        place: Place::Text(&POLICIES),
+        summary: "Folder in which policies are kept over a restart; empty for none. Set at load only.",
     },
     Setting {
         name: "profiles",
@@ -87,6 +103,11 @@ pub fn guard() -> Guard {
     }
 }
 
+/// The pause that follows a piece of background work, so that it takes no more than its part of a core.
+pub fn pause_after(work: Duration) -> Duration {
+    work.mul_f64(100.0 / BACKGROUND_PERCENT.load(Ordering::Relaxed).clamp(1, 100) as f64 - 1.0)
+}
+
 /// Milliseconds.
 pub fn tick_ms() -> u64 {
     TICK_MS.load(Ordering::Relaxed) as u64
@@ -94,6 +115,12 @@ pub fn tick_ms() -> u64 {
 
 pub fn data_check() -> DataCheck {
     if VALIDATE_DATA.load(Ordering::Relaxed) { DataCheck::Json } else { DataCheck::Off }
+}
+
+/// The folder of policies. Errors: the server's own folder is not known.
+pub fn policies_folder() -> std::io::Result<Option<PathBuf>> {
+    let text = POLICIES.get();
+    if text.is_empty() { Ok(None) } else { std::path::absolute(text).map(Some) }
 }
 
 pub fn policy_limits() -> Limits {

@@ -40,11 +40,15 @@ fn start(context: redis::Context, args: &[LoadArgument]) -> Result<(), String> {
     if !redis::filter::register(context, commands::eval::rename) {
         log(Level::Warning, "bull: the server refused the command filter; bull.guard has no effect");
     }
+    match config::policies_folder() {
+        Ok(folder) => keeper::changes::start(folder),
+        Err(error) => log(Level::Warning, &format!("bull: policies are kept in memory only: {error}")),
+    }
     log(Level::Notice, &format!("bull {} loaded", env!("CARGO_PKG_VERSION")));
     Ok(())
 }
 
-/// `loadmodule <file> [profiles <file>]`: pairs of a word and its value.
+/// `loadmodule <file> [policies <folder>] [profiles <file>]`: pairs of a word and its value.
 fn arguments(args: &[LoadArgument]) -> Result<Vec<(&'static str, String)>, String> {
     let mut pairs = Vec::new();
     let mut args = args.iter();
@@ -63,7 +67,7 @@ fn arguments(args: &[LoadArgument]) -> Result<Vec<(&'static str, String)>, Strin
 }
 
 /// Arguments of loadmodule, each the name of a setting.
-const LOAD_WORDS: [&str; 1] = ["profiles"];
+const LOAD_WORDS: [&str; 2] = ["policies", "profiles"];
 
 /// Unloading is refused: a queued MULTI would jump into unmapped code. Switches in the configuration turn things off.
 pub fn unload(_context: &LoadContext) -> Status {

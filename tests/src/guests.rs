@@ -228,6 +228,35 @@ pub fn recursing() -> Vec<u8> {
         .build()
 }
 
+/// Admits everything, and takes the compiler about a second: so many functions of eight loops each.
+pub fn slow_to_compile(functions: usize) -> Vec<u8> {
+    let step = "(loop $again (local.set 0 (i64.add (i64.mul (local.get 0) (local.get 1)) (i64.popcnt (local.get 0))))
+        (local.set 1 (i64.xor (local.get 1) (i64.rotl (local.get 0) (i64.const 7))))
+        (br_if $again (i64.lt_u (local.get 0) (local.get 1))))";
+    let function = format!("(func (param i64 i64) (result i64) {} (local.get 0))", step.repeat(8));
+    Guest::new("slow-to-compile").extra(&function.repeat(functions)).build()
+}
+
+/// Traps on a job whose data has just so many bytes, a number that nothing else is, and rejects all others.
+pub fn trapping_at(bytes: u32) -> Vec<u8> {
+    let guest = Guest::new("trapping-at").rejecting(b"alive");
+    let rejects = guest.admit.clone();
+    // Where the canonical form of the arguments has the job's bytes is found by their value alone.
+    let traps = format!("(if (call $found (local.get 0) (i64.const {bytes})) (then unreachable))");
+    guest
+        .extra(
+            "(func $found (param $at i32) (param $wanted i64) (result i32) (local $end i32)
+               (local.set $end (i32.add (local.get $at) (i32.const 400)))
+               (loop $next
+                 (if (i64.eq (i64.load (local.get $at)) (local.get $wanted)) (then (return (i32.const 1))))
+                 (local.set $at (i32.add (local.get $at) (i32.const 8)))
+                 (br_if $next (i32.lt_u (local.get $at) (local.get $end))))
+               (i32.const 0))",
+        )
+        .admit(&format!("{traps} {rejects}"))
+        .build()
+}
+
 /// Reads outside of its memory.
 pub fn oob() -> Vec<u8> {
     Guest::new("oob").admit("(i32.load (i32.const -4))").build()

@@ -6,6 +6,7 @@ pub mod checks;
 pub mod client;
 pub mod clients;
 pub mod cluster;
+pub mod cores;
 pub mod deploy;
 pub mod dump;
 pub mod engine;

@@ -117,6 +117,14 @@ impl Server {
         Server::builder().with_module(false).start()
     }
 
+    /// The process id, as the kernel knows it.
+    ///
+    /// # Panics
+    /// Where the server does not run.
+    pub fn process(&self) -> u32 {
+        self.child.as_ref().map(Child::id).expect("a running server")
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

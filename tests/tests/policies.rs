@@ -10,6 +10,11 @@ use bull_tests::{Client, Dump, Reply, Server, guests};
 
 const QUEUE: &str = "bull:q";
 
+fn info(client: &mut Client, policy: &str, field: &str) -> String {
+    let shown = client.ok(&["BULL.POLICY", "INFO", policy]);
+    shown.get(field).unwrap_or_else(|| panic!("no {field} in {shown:?}")).text()
+}
+
 fn try_add(client: &mut Client) -> Reply {
     client.cmd(&["BULL.ADD", QUEUE, "job", "{}"])
 }
@@ -38,14 +43,45 @@ fn a_failing_policy_admits_unless_told_to_reject() {
 fn a_policy_that_always_fails_is_suspended_and_follows_onerror() {
     let mut server = Server::start();
     let mut client = server.client();
+    let fails_after = |client: &mut Client| (0..15).filter(|_| try_add(client).error().is_some()).count();
     let fails = |client: &mut Client, onerror: &str| {
+        // Counters go on over a LOAD; these begin anew.
+        client.cmd(&["BULL.POLICY", "REMOVE", "bad"]);
         load(client, "bad", &["ONERROR", onerror], &guests::trapping());
-        (0..15).filter(|_| try_add(client).error().is_some()).count()
+        fails_after(client)
     };
     assert_eq!(fails(&mut client, "admit"), 0);
     assert_eq!(fails(&mut client, "reject"), 15);
-    let shown = client.ok(&["BULL.POLICY", "INFO", "bad"]).strings().join(" ");
-    assert!(shown.contains("suspended"), "{shown}");
+    // While a new instance is made, nothing fails: it takes more than ten calls to fail ten times.
+    server.wait_until("a suspension", |client| {
+        assert_eq!(try_add(client).code().as_deref(), Some("BULLREJECT"));
+        info(client, "bad", "state") == "suspended"
+    });
+    assert_eq!(info(&mut client, "bad", "faults"), "10");
+    assert_eq!(info(&mut client, "bad", "remade"), "9");
+    let calls: u64 = info(&mut client, "bad", "calls").parse().expect("a number");
+    assert_eq!(fails_after(&mut client), 15);
+    assert_eq!(info(&mut client, "bad", "faults"), "10", "a suspended policy is not run");
+    assert_eq!(info(&mut client, "bad", "calls"), (calls + 15).to_string());
+    client.ok(&["BULL.POLICY", "MODE", "bad", "enforce"]);
+    server.wait_until("to be ready again", |client| info(client, "bad", "state") == "ready");
+    server.assert_alive();
+}
+
+/// One bad job costs its own verdict; the next ones meet a new instance, which is made while others are served.
+#[test]
+fn a_policy_is_made_anew_after_a_fault() {
+    let mut server = Server::start();
+    let mut client = server.client();
+    load(&mut client, "p", &[], &guests::trapping_at(12345));
+    let bad = format!("\"{}\"", "x".repeat(12343));
+    for round in 1..=5 {
+        assert_eq!(try_add(&mut client).error().as_deref(), Some("BULLREJECT p alive"));
+        add(&mut client, QUEUE, &bad, &[]);
+        server.wait_until("a new instance", |client| info(client, "p", "state") == "ready");
+        assert_eq!(info(&mut client, "p", "remade"), round.to_string());
+    }
+    assert_eq!(info(&mut client, "p", "faults"), "5");
     server.assert_alive();
 }
 

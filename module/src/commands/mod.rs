@@ -5,6 +5,7 @@ pub mod eval;
 pub mod madd;
 mod parse;
 pub mod policy;
+pub mod policy_show;
 pub mod profile;
 pub mod queues;
 pub mod slot;

@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{guard, node as sampled, profiles, queues, rates, sizes};
-use crate::policy::registry::{Decision, Incident, Mode, Notes, Registry};
+use super::{changes, guard, node as sampled, profiles, queues, rates, sizes};
+use crate::policy::member::{Incident, State};
+use crate::policy::registry::{Decision, Notes, Registry};
+use crate::policy::settings::Mode;
 use crate::policy::{Job, Limits, Node, Queue, Source};
 use crate::queue::job::{NewJob, QueueKeys};
 use crate::queue::keys::QueueName;
@@ -81,7 +83,7 @@ pub fn judge(context: Context, facts: &Facts<'_>) -> Decision {
     let queue = queue_facts(context, facts.queue, facts.keys, counts, 0);
     let mut notes = Notes::default();
     let decision = policies().decide(node(), &queue, &facts.job(), facts.caller, &mut notes);
-    notes.incidents.iter().for_each(report);
+    notes.incidents.into_iter().for_each(report);
     for (policy, outcome) in &notes.outcomes {
         guard::verdict(context.db(), facts.queue, policy, *outcome);
     }
@@ -131,21 +133,38 @@ pub(super) fn node() -> Node {
 /// Faults are logged once a second at most; a suspension always.
 const QUIET_MS: u64 = 1000;
 
-pub(super) fn report(incident: &Incident) {
+/// Tells of a fault, and has a new instance made.
+pub(super) fn report(incident: Incident) {
     static LAST_MS: AtomicU64 = AtomicU64::new(0);
     let now = now_ms();
-    let Incident { policy, text, suspended } = incident;
-    if *suspended {
+    let Incident { policy, text, suspended, failed, remake } = incident;
+    if suspended {
         log(Level::Warning, &format!("bull: policy {policy} is suspended after repeated failures, the last: {text}"));
     } else if now.saturating_sub(LAST_MS.swap(now, Ordering::Relaxed)) >= QUIET_MS {
         log(Level::Warning, &format!("bull: policy {policy} failed: it {text}"));
     }
+    match remake {
+        Some(order) => changes::remake(order, failed),
+        None => changes::discard(failed),
+    }
 }
 
-/// Policies, their faults and how many are suspended, for INFO.
-pub fn summary() -> (u64, u64, u64) {
+/// Policies, their faults, and how many are suspended or broken, for INFO.
+pub struct Summary {
+    pub policies: u64,
+    pub faults: u64,
+    pub suspended: u64,
+    pub broken: u64,
+}
+
+pub fn summary() -> Summary {
     let policies = policies();
     let all = policies.policies();
-    let faults = all.iter().map(|policy| policy.counters.faults).sum();
-    (all.len() as u64, faults, all.iter().filter(|policy| policy.suspended).count() as u64)
+    let count = |state| all.iter().filter(|policy| policy.state() == state).count() as u64;
+    Summary {
+        policies: all.len() as u64,
+        faults: all.iter().map(|policy| policy.counters.faults).sum(),
+        suspended: count(State::Suspended),
+        broken: count(State::Broken),
+    }
 }

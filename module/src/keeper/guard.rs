@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::policy::registry::Outcome;
+use crate::policy::member::Outcome;
 use crate::queue::keys::QueueName;
 use crate::redis::context::now_ms;
 use crate::redis::events::Change;

@@ -3,6 +3,8 @@
 //! Writes only where this node is a primary and no client is paused; otherwise the work waits.
 
 pub mod admission;
+mod behind;
+pub mod changes;
 pub mod guard;
 pub mod node;
 pub mod profiles;
@@ -10,6 +12,7 @@ pub mod queues;
 pub mod rates;
 pub mod sizes;
 mod starts;
+pub mod ticket;
 pub mod ticks;
 pub mod trims;
 
@@ -24,11 +27,13 @@ const BUSY_MS: u64 = 1;
 /// One turn. Answers when the next one should come.
 pub fn tick(context: Context) -> u64 {
     node::sample(context);
+    ticket::expire();
     rates::set_primary(context.is_primary());
     let scanning = queues::scan_slice(context);
     let trimming = trims::slice(context);
     let ticking = ticks::slice(context);
-    if scanning || trimming || ticking { BUSY_MS } else { IDLE_MS }
+    let next = if scanning || ticking { BUSY_MS } else { IDLE_MS };
+    trimming.unwrap_or(IDLE_MS).min(next)
 }
 
 pub const HANDLERS: Handlers = Handlers { on_key, on_entry: rates::on_entry, on_change };
@@ -47,4 +52,5 @@ fn on_change(change: Change) {
     rates::on_change(change);
     profiles::on_change(change);
     guard::on_change(change);
+    trims::on_change(change);
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::rates;
+use super::{rates, trims};
 use crate::config;
 use crate::metrics;
 use crate::queue::fields::{Known, Word};
@@ -58,6 +58,7 @@ pub fn list(context: Context) -> Vec<QueueName> {
         let mut state = state();
         for name in gone {
             rates::forget(db, name.as_bytes());
+            trims::forget(db, &name);
             state.known.remove(&(db, name));
         }
     }
@@ -97,6 +98,7 @@ pub fn on_key(context: Context, key: &[u8], gone: bool) {
     if gone {
         state().known.remove(&entry);
         rates::forget(entry.0, entry.1.as_bytes());
+        trims::forget(entry.0, &entry.1);
     } else if !state().known.contains(&entry) && is_meta(&LiveStore(context), key) {
         remember(entry);
     }

@@ -65,10 +65,10 @@ fn tick(context: Context, policy: &str, batch: &[QueueName], now: u64) {
             queue_facts(context, name, &keys, Counts::read(&store, &keys), oldest)
         })
         .collect();
-    let answer = policies().tick(policy, node(), facts);
+    let answer = policies().tick(policy, node(), &facts);
     match answer {
         None => {}
-        Some(Err(incident)) => report(&incident),
+        Some(Err(incident)) => report(incident),
         Some(Ok(actions)) => {
             let notices: Vec<_> = actions
                 .iter()

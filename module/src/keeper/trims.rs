@@ -1,82 +1,308 @@
-//! Trims that outlast their command: each turn of the timer gives one of them a slice.
+//! Trims that outlast their command, and those that no client asked for: each turn of the timer gives one a slice.
+//!
+//! A client's trim goes first and at full pace. The others share `bull.background-cpu-percent` of a core. A queue has
+//! one trim without a client at a time. No slice on a replica, while loading or while clients are paused; what a node
+//! had begun when it became a replica is dropped there, and its clients are told.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::queue::error::Result;
-use crate::queue::trim::Trim;
+use crate::queue::keys::QueueName;
+use crate::queue::parent::Parent;
+use crate::queue::trim::{Around, Criteria, Mode, Tally, Trim};
 use crate::redis::block::Waiting;
-use crate::redis::context::now_ms;
+use crate::redis::context::{Access, User, now_ms};
+use crate::redis::events::Change;
 use crate::redis::reply::{Reply, map};
 use crate::redis::store::LiveStore;
 use crate::redis::{Context, timer};
 use crate::{config, metrics};
 
-/// A trim whose client waits.
-pub struct Job {
-    pub trim: Trim,
-    pub db: i32,
-    pub waiting: Waiting,
+/// Queues whose last trim is remembered.
+const MAX_QUEUES: usize = 100_000;
+/// Trims without a client that may wait for their turn.
+const MAX_UNASKED: usize = 10_000;
+
+/// Who wants a trim that no client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// An action of a policy's tick.
+    Policy,
+    /// The limits of the queue's profile.
+    Retention,
+    Emergency,
 }
 
-static JOBS: Mutex<VecDeque<Job>> = Mutex::new(VecDeque::new());
-
-fn jobs() -> MutexGuard<'static, VecDeque<Job>> {
-    JOBS.lock().unwrap_or_else(PoisonError::into_inner)
+impl Reason {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Retention => "retention",
+            Self::Emergency => "emergency",
+        }
+    }
 }
 
+/// What became of the wish for a trim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    Begun,
+    /// One without a client runs on this queue already, or too many wait: ask again later.
+    Busy,
+}
+
+/// The last trim of a queue on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Last {
+    /// When it ended, Unix milliseconds.
+    pub at_ms: u64,
+    pub tally: Tally,
+    /// None: a client's BULL.TRIM.
+    pub reason: Option<Reason>,
+}
+
+/// Whose trim it is.
+enum Owner {
+    Client {
+        waiting: Waiting,
+        /// Whose rights count; None where the server has no user for the client.
+        user: Option<User>,
+    },
+    Nobody(Reason),
+}
+
+struct Job {
+    trim: Trim,
+    db: i32,
+    owner: Owner,
+}
+
+#[derive(Default)]
+struct State {
+    asked: VecDeque<Job>,
+    unasked: VecDeque<Job>,
+    /// Before this no slice of a trim without a client.
+    pause_until: Option<Instant>,
+    last: HashMap<(i32, QueueName), Last>,
+}
+
+static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
+
+/// Never held across a call to the server.
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Trims under way, those that wait for their turn included.
 pub fn running() -> u64 {
-    jobs().len() as u64
+    let state = state();
+    (state.asked.len() + state.unasked.len()) as u64
 }
 
-pub fn push(context: Context, job: Job) {
-    jobs().push_back(job);
+/// Whether a trim without a client runs or waits on this queue.
+pub fn is_running(db: i32, queue: &QueueName) -> bool {
+    state().unasked.iter().any(|job| job.db == db && job.trim.queue() == queue)
+}
+
+/// The last trim of a queue that ended on this node.
+pub fn last(db: i32, queue: &QueueName) -> Option<Last> {
+    state().last.get(&(db, queue.clone())).copied()
+}
+
+/// Goes on with a client's trim while the client waits.
+pub fn push(context: Context, trim: Trim, waiting: Waiting, user: Option<User>) {
+    state().asked.push_back(Job { trim, db: context.db(), owner: Owner::Client { waiting, user } });
     timer::hurry(context);
 }
 
-/// One slice of one trim. True where work waits and may be done.
-pub fn slice(context: Context) -> bool {
-    if !context.may_write_unasked() {
-        return false;
+/// Begins a trim that no client waits for, in the context's database. Nothing is written here: the timer works.
+/// Errors: a key of the queue holds a wrong type.
+pub fn start(context: Context, queue: &QueueName, criteria: Criteria, reason: Reason) -> Result<Started> {
+    let db = context.db();
+    if is_running(db, queue) || state().unasked.len() >= MAX_UNASKED {
+        return Ok(Started::Busy);
     }
-    let Some(mut job) = jobs().pop_front() else { return false };
-    context.select(job.db);
-    match run_slice(context, &mut job.trim) {
-        Ok(false) => jobs().push_back(job),
-        Ok(true) => job.waiting.answer(report(context, &job.trim, true)),
-        Err(error) => job.waiting.answer(crate::error::Error::from(error).into()),
-    }
-    running() > 0
+    let trim = Trim::new(&LiveStore(context), queue.clone(), criteria, Mode::Remove)?;
+    state().unasked.push_back(Job { trim, db, owner: Owner::Nobody(reason) });
+    Ok(Started::Begun)
 }
 
-/// Works for the length of a slice. True when the trim is done.
-pub fn run_slice(context: Context, trim: &mut Trim) -> Result<bool> {
-    let before = trim.tally;
-    let start = Instant::now();
-    let length = config::slice();
-    let done = trim.slice(&mut LiveStore(context), now_ms(), || start.elapsed() >= length);
-    metrics::slice_took(start.elapsed().as_micros() as u64);
-    let jobs = trim.tally.completed + trim.tally.failed - before.completed - before.failed;
-    metrics::TRIMMED_JOBS.add(jobs);
-    metrics::TRIMMED_BYTES.add(trim.tally.bytes - before.bytes);
+/// One slice of one trim. In how many milliseconds the next one is due; None where no trim waits.
+pub fn slice(context: Context) -> Option<u64> {
+    if !context.may_write_unasked() {
+        return None;
+    }
+    let (mut job, paced) = {
+        let mut state = state();
+        if let Some(job) = state.asked.pop_front() {
+            (job, false)
+        } else {
+            let wait = state.pause_until.map_or(0, millis_until);
+            if wait > 0 {
+                return (!state.unasked.is_empty()).then_some(wait);
+            }
+            (state.unasked.pop_front()?, true)
+        }
+    };
+    let before = context.db();
+    let started = Instant::now();
+    let result = if context.select(job.db) {
+        let user = match &job.owner {
+            Owner::Client { user, .. } => user.as_ref(),
+            Owner::Nobody(_) => None,
+        };
+        let result = run_slice(context, &mut job.trim, user);
+        match result {
+            Ok(false) => Ok(Some(job)),
+            Ok(true) => {
+                end(context, job);
+                Ok(None)
+            }
+            Err(error) => Err((job, error.into())),
+        }
+    } else {
+        let text = format!("database {} is gone; the trim has ended", job.db);
+        Err((job, crate::error::Error::bad(text)))
+    };
+    context.select(before);
+    match result {
+        Ok(Some(job)) if paced => state().unasked.push_back(job),
+        Ok(Some(job)) => state().asked.push_back(job),
+        Ok(None) => {}
+        Err((job, error)) => fail(job, error),
+    }
+    let mut state = state();
+    if paced {
+        state.pause_until = Some(Instant::now() + config::pause_after(started.elapsed()));
+    }
+    match (state.asked.is_empty(), state.unasked.is_empty()) {
+        (false, _) => Some(1),
+        (true, false) => Some(state.pause_until.map_or(1, millis_until).max(1)),
+        (true, true) => None,
+    }
+}
+
+fn millis_until(when: Instant) -> u64 {
+    when.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000) as u64
+}
+
+fn end(context: Context, job: Job) {
+    match job.owner {
+        Owner::Client { waiting, .. } => waiting.answer(report(context, &job.trim, true)),
+        Owner::Nobody(reason) => {
+            announce(context, &job.trim);
+            remember(job.db, &job.trim, Some(reason));
+        }
+    }
+}
+
+fn fail(job: Job, error: crate::error::Error) {
+    match job.owner {
+        Owner::Client { waiting, .. } => waiting.answer(error.into()),
+        Owner::Nobody(_) => metrics::late_error("trim", &error.to_string()),
+    }
+}
+
+fn remember(db: i32, trim: &Trim, reason: Option<Reason>) {
+    let mut state = state();
+    if state.last.len() < MAX_QUEUES || state.last.contains_key(&(db, trim.queue().clone())) {
+        let last = Last { at_ms: now_ms(), tally: trim.tally(), reason };
+        state.last.insert((db, trim.queue().clone()), last);
+    }
+}
+
+/// What a slice asks of this node.
+struct Here<'a> {
+    start: Instant,
+    length: std::time::Duration,
+    user: Option<&'a User>,
+}
+
+impl Around for Here<'_> {
+    fn expired(&mut self) -> bool {
+        self.start.elapsed() >= self.length
+    }
+
+    fn may_release(&mut self, parent: &Parent) -> bool {
+        let Some(user) = self.user else { return true };
+        user.first_denied(parent.touched().iter().map(Vec::as_slice), Access::Write) == Ok(None)
+    }
+}
+
+/// Works for the length of a slice, with the rights of `user` where there is one. True when the trim is done.
+pub fn run_slice(context: Context, trim: &mut Trim, user: Option<&User>) -> Result<bool> {
+    let before = trim.tally();
+    let mut here = Here { start: Instant::now(), length: config::slice(), user };
+    let done = trim.slice(&mut LiveStore(context), now_ms(), &mut here);
+    metrics::slice_took(here.start.elapsed().as_micros() as u64);
+    if trim.mode() == Mode::Remove {
+        let after = trim.tally();
+        metrics::TRIMMED_JOBS.add(after.jobs() - before.jobs());
+        metrics::TRIMMED_BYTES.add(after.bytes.saturating_sub(before.bytes));
+    }
     done
+}
+
+fn announce(context: Context, trim: &Trim) {
+    if let Err(error) = trim.announce(&mut LiveStore(context)) {
+        metrics::late_error("trim", &error.to_string());
+    }
 }
 
 /// The answer to BULL.TRIM, and the event that tells QueueEvents.
 pub fn report(context: Context, trim: &Trim, done: bool) -> Reply {
-    let mut store = LiveStore(context);
-    if let Err(error) = trim.announce(&mut store) {
-        metrics::late_error("trim", &error.to_string());
+    announce(context, trim);
+    if trim.mode() == Mode::Remove {
+        remember(context.db(), trim, None);
     }
-    let tally = trim.tally;
+    let tally = trim.tally();
     map([
         ("examined", tally.examined.into()),
         ("completed", tally.completed.into()),
         ("failed", tally.failed.into()),
+        ("waiting", tally.waiting.into()),
+        ("events", tally.events.into()),
         ("kept", tally.kept.into()),
         ("bytes-freed", tally.bytes.into()),
-        ("remaining", trim.remaining(&store).unwrap_or(0).into()),
+        ("remaining", trim.remaining(&LiveStore(context)).unwrap_or(0).into()),
         ("done", Reply::Bool(done)),
     ])
+}
+
+/// A queue is no longer there.
+pub fn forget(db: i32, queue: &QueueName) {
+    state().last.remove(&(db, queue.clone()));
+}
+
+/// Databases that came or went, and this node's part.
+pub fn on_change(change: Change) {
+    let mut state = state();
+    match change {
+        Change::Primary(false) => {
+            let asked = std::mem::take(&mut state.asked);
+            state.unasked.clear();
+            drop(state);
+            for job in asked {
+                let text = "READONLY this node became a replica in the middle of the trim; call the new primary";
+                if let Owner::Client { waiting, .. } = job.owner {
+                    waiting.answer(Reply::Error(text.into()));
+                }
+            }
+        }
+        Change::Flushed(None) => state.last.clear(),
+        Change::Flushed(Some(db)) => state.last.retain(|(of, _), _| *of != db),
+        Change::Swapped(first, second) => {
+            let swapped = |db| match db {
+                _ if db == first => second,
+                _ if db == second => first,
+                _ => db,
+            };
+            let State { asked, unasked, last, .. } = &mut *state;
+            asked.iter_mut().chain(unasked).for_each(|job| job.db = swapped(job.db));
+            *last = std::mem::take(last).into_iter().map(|((db, name), one)| ((swapped(db), name), one)).collect();
+        }
+        Change::Primary(true) | Change::Loading | Change::Loaded => {}
+    }
 }

@@ -51,7 +51,7 @@ pub fn info() -> Vec<Section> {
     let queues = keeper::queues::snapshot();
     let (followed, timed) = keeper::rates::sizes();
     let guard = keeper::guard::totals();
-    let (policies, faults, suspended) = keeper::admission::summary();
+    let policies = keeper::admission::summary();
     vec![
         Section {
             name: "jobs",
@@ -88,7 +88,12 @@ pub fn info() -> Vec<Section> {
         },
         Section {
             name: "policies",
-            fields: vec![("policies", policies), ("policy_faults", faults), ("policies_suspended", suspended)],
+            fields: vec![
+                ("policies", policies.policies),
+                ("policy_faults", policies.faults),
+                ("policies_suspended", policies.suspended),
+                ("policies_broken", policies.broken),
+            ],
         },
         Section {
             name: "errors",

@@ -14,12 +14,17 @@ use super::screen::screen;
 /// Longest text taken over from `describe`, bytes.
 const MAX_TEXT: usize = 256;
 
+/// Longest schema taken over from `describe`, bytes.
+const MAX_SCHEMA: usize = 16 * 1024;
+
 /// What the policy says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     pub name: String,
     pub version: String,
     pub summary: String,
+    /// JSON Schema of the configuration; whole, or empty where it is longer than [`MAX_SCHEMA`].
+    pub config_schema: String,
 }
 
 /// A policy that compiled, answered `describe` and took its configuration.
@@ -53,6 +58,7 @@ impl Compiled {
             name: cut(description.name),
             version: cut(description.version),
             summary: cut(description.summary),
+            config_schema: Some(description.config_schema).filter(|text| text.len() <= MAX_SCHEMA).unwrap_or_default(),
         };
         Ok(Self { pre, limits, description, digest, bytes: wasm.len() })
     }

@@ -21,6 +21,9 @@ pub struct Limits {
 const TABLE_ELEMENTS: usize = 1000;
 /// Core instances, tables and memories of one component: its module and the adapters around it.
 const PARTS: usize = 16;
+/// What a reply may take of the host, bytes. Without a bound a list of 64 Ki strings that all name the same MiB of the guest
+/// is copied 64 Ki times.
+const REPLY: usize = 64 * 1024;
 /// Stack of a call, bytes; the main thread has 8 MiB, and Lua or the server may be below us.
 const STACK: usize = 256 * 1024;
 
@@ -81,6 +84,7 @@ pub fn store(limits: Limits) -> Result<Store<Held>, LoadError> {
     };
     let mut store = Store::new(engine()?, held);
     store.limiter(|held| &mut held.limits);
+    store.set_hostcall_fuel(REPLY);
     store.set_fuel(limits.fuel).map_err(|error| LoadError::Engine(format!("{error:#}")))?;
     Ok(store)
 }

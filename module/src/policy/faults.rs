@@ -13,6 +13,8 @@ pub enum Fault {
     Stack,
     #[error("trapped: {0}")]
     Trap(String),
+    #[error("gave a reply of more than 64 KiB")]
+    Large,
     #[error("gave an invalid reply: {0}")]
     Reply(String),
 }
@@ -25,6 +27,7 @@ impl Fault {
             Some(Trap::StackOverflow) => Self::Stack,
             Some(trap) => Self::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned()),
             // A refused growth is an error without a trap code.
+            None if text.contains("hostcalls") => Self::Large,
             None if text.contains("grow") || text.contains("limit") => Self::Memory,
             None => Self::Reply(text),
         }

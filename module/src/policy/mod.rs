@@ -1,14 +1,20 @@
 //! Policies: WebAssembly components that decide whether a job enters.
 //!
-//! *engine* (one, its settings) → *compiled* policy (checked code) → *instance* (running, warm). The registry keeps one
-//! instance a policy and swaps it whole. Knows neither Redis nor keys: facts come in, verdicts go out.
+//! *engine* (one, its settings) → *compiled* policy (checked code) → *instance* (running, warm) → *member* of the
+//! *registry*, which walks over them. *files* keeps them over a restart. Knows neither Redis nor keys: facts come in,
+//! verdicts go out.
 
+pub mod audit;
 pub mod compiled;
 pub mod engine;
 pub mod faults;
+pub mod files;
 pub mod instance;
+pub mod member;
 pub mod registry;
 pub mod screen;
+pub mod settings;
+pub mod steps;
 pub mod times;
 
 /// The world of wit/1.0.0.

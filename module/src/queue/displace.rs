@@ -5,7 +5,7 @@ use super::error::Result;
 use super::fields::{Known, Word};
 use super::job::QueueKeys;
 use super::keys::QueueName;
-use super::remove::{Removal, remove_finished};
+use super::remove::{Removal, remove_job};
 use super::store::{Kind, Store};
 
 /// Most jobs removed for one that enters.
@@ -44,7 +44,7 @@ pub fn displace_others(
         if id.starts_with(b"0:") {
             break;
         }
-        if let Removal::Kept(_) = remove_finished(store, queue, keys, &id, now_ms)? {
+        if let Removal::Kept(_) = remove_job(store, queue, keys, &id, now_ms)? {
             break;
         }
         store.lrem(&keys.wait, -1, &id)?;

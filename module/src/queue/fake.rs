@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fields::Word;
+use super::fields::{Known, Word};
 use super::store::{End, Expiry, Kind, Store, StoreError, StoreResult, Ttl};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -15,9 +15,9 @@ pub enum Value {
     Stream(Vec<Vec<(Vec<u8>, Vec<u8>)>>),
 }
 
-/// Keys to values. Empty collections vanish, as in Redis.
+/// Keys to values, and the keys at which GET fails. Empty collections vanish, as in Redis.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Fake(pub BTreeMap<Vec<u8>, Value>);
+pub struct Fake(pub BTreeMap<Vec<u8>, Value>, BTreeSet<Vec<u8>>);
 
 macro_rules! slot {
     ($self:ident, $key:expr, $kind:ident, $empty:expr) => {
@@ -44,6 +44,11 @@ impl Fake {
             Value::Hash(hash) => !hash.is_empty(),
             _ => true,
         });
+    }
+
+    /// GET of this key is an error from now on.
+    pub fn fail_on(&mut self, key: &[u8]) {
+        self.1.insert(key.to_vec());
     }
 
     /// Names of events, oldest first.
@@ -87,6 +92,9 @@ impl Store for Fake {
     }
 
     fn get(&self, key: &[u8]) -> StoreResult<Option<Vec<u8>>> {
+        if self.1.contains(key) {
+            return Err(StoreError("ERR as told".into()));
+        }
         match self.0.get(key) {
             None => Ok(None),
             Some(Value::Text(text, _)) => Ok(Some(text.clone())),
@@ -97,6 +105,10 @@ impl Store for Fake {
     fn hget(&self, key: &[u8], field: Word) -> Option<Vec<u8>> {
         let Some(Value::Hash(hash)) = self.0.get(key) else { return None };
         hash.get(field.bytes()).cloned()
+    }
+
+    fn hmget<const N: usize>(&self, key: &[u8], fields: [Known; N]) -> Option<[Option<Vec<u8>>; N]> {
+        (self.kind(key) == Kind::Hash).then(|| fields.map(|field| self.hget(key, field.into())))
     }
 
     fn zscore(&self, key: &[u8], member: &[u8]) -> Option<f64> {
@@ -112,13 +124,17 @@ impl Store for Fake {
         self.sorted(key).first().map(|(score, _)| *score)
     }
 
-    fn zrange_by_score(&self, key: &[u8], min: f64, max: f64, offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>> {
-        let fits = self.sorted(key).into_iter().filter(|(score, _)| (min..=max).contains(score));
-        Ok(fits.skip(offset as usize).take(count as usize).map(|(_, member)| member).collect())
+    fn zrange(&self, key: &[u8], offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>> {
+        let all = self.sorted(key).into_iter().skip(offset as usize).take(count as usize);
+        Ok(all.map(|(_, member)| member).collect())
+    }
+
+    fn zrank(&self, key: &[u8], member: &[u8]) -> StoreResult<Option<u64>> {
+        Ok(self.sorted(key).iter().position(|(_, one)| one == member).map(|at| at as u64))
     }
 
     fn zcount(&self, key: &[u8], min: f64, max: f64) -> StoreResult<u64> {
-        Ok(self.zrange_by_score(key, min, max, 0, u64::MAX)?.len() as u64)
+        Ok(self.sorted(key).into_iter().filter(|(score, _)| (min..=max).contains(score)).count() as u64)
     }
 
     fn lindex(&self, key: &[u8], index: i64) -> StoreResult<Option<Vec<u8>>> {
@@ -127,9 +143,12 @@ impl Store for Fake {
         Ok(list.get(at as usize).cloned())
     }
 
-    fn lrange(&self, key: &[u8], _start: i64, _stop: i64) -> StoreResult<Vec<Vec<u8>>> {
+    fn lrange(&self, key: &[u8], start: i64, stop: i64) -> StoreResult<Vec<Vec<u8>>> {
         let Some(Value::List(list)) = self.0.get(key) else { return Ok(Vec::new()) };
-        Ok(list.clone())
+        let length = list.len() as i64;
+        let at = |index: i64| if index < 0 { length + index } else { index };
+        let (start, stop) = (at(start).max(0), at(stop).min(length - 1));
+        Ok((start..=stop).map(|index| list[index as usize].clone()).collect())
     }
 
     fn list_contains(&self, key: &[u8], element: &[u8]) -> StoreResult<bool> {
@@ -138,6 +157,10 @@ impl Store for Fake {
 
     fn memory(&self, key: &[u8]) -> StoreResult<u64> {
         Ok(self.len(key) * 10)
+    }
+
+    fn memory_estimate(&self, key: &[u8]) -> StoreResult<u64> {
+        self.memory(key)
     }
 
     fn incr(&mut self, key: &[u8]) -> StoreResult<i64> {
@@ -214,5 +237,12 @@ impl Store for Fake {
         let entry = fields.iter().map(|(field, value)| (field.bytes().to_vec(), value.bytes().to_vec())).collect();
         slot!(self, key, Stream, Vec::new()).push(entry);
         Ok(())
+    }
+
+    fn xtrim(&mut self, key: &[u8], max: u64) -> StoreResult<u64> {
+        let entries = slot!(self, key, Stream, Vec::new());
+        let gone = entries.len().saturating_sub(max as usize);
+        entries.drain(..gone);
+        Ok(gone as u64)
     }
 }

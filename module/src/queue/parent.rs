@@ -55,6 +55,14 @@ impl Parent {
         sub_key(&self.base, suffix)
     }
 
+    /// Every key that the removal of a child may change.
+    pub fn touched(&self) -> Vec<Vec<u8>> {
+        let suffixes = ["waiting-children", "wait", "prioritized", "delayed", "marker", "events", "pc"];
+        let mut keys = vec![self.key.clone(), self.dependencies()];
+        keys.extend(suffixes.map(|suffix| self.queue_key(suffix)));
+        keys
+    }
+
     /// Refuses wrong types at every key that [`Parent::release_if_free`] may touch.
     pub fn check(&self, store: &impl Store) -> Result<()> {
         expect(store, &self.key, Kind::Hash)?;

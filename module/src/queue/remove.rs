@@ -1,13 +1,13 @@
-//! Removing a finished job whole: its six keys, its dedup keys, its place in its parent.
+//! Removing a job whole: its keys, its dedup keys, its place in its parent.
 //!
 //! As removeJob of cleanJobsInSet (BullMQ 6.7), with these differences: an unfinished parent is never removed with its
-//! last child but let go, with its priority, delay and event; a parent id may hold colons.
+//! last child but let go, with its priority, delay and event; a parent id may hold colons; only those of the six keys
+//! that exist are named. Never removes a job that is locked, has unfinished children, or is what a scheduler runs next.
 
-use super::dedup::delete_job;
 use super::error::Result;
 use super::fields::Known;
 use super::job::QueueKeys;
-use super::keys::{QueueName, sub_key};
+use super::keys::{QueueName, SUB_KEYS};
 use super::parent::Parent;
 use super::store::{Kind, Store};
 
@@ -22,57 +22,165 @@ pub enum Kept {
     Scheduler,
     /// Keys of it hold other types than BullMQ keeps there.
     WrongType,
+    /// Its parent lies in a queue that is not the caller's to change.
+    Rights,
 }
 
 /// What a removal did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
-    Removed { bytes: u64 },
+    /// Bytes that it freed, as MEMORY USAGE says.
+    Removed {
+        bytes: u64,
+    },
     Kept(Kept),
 }
 
-/// Removes what belongs to a finished job; the caller takes the id out of its set in the same slice.
-pub fn remove_finished(
+/// What a removal needs to know of the job, from one look at each of its keys.
+#[derive(Debug)]
+pub struct Doomed {
+    /// Its keys that exist, the hash first.
+    keys: Vec<Vec<u8>>,
+    dedup: Option<Vec<u8>>,
+    parent: Option<Parent>,
+}
+
+/// Jobs whose own keys and ids go together: a DEL and a ZREM for many of them.
+#[derive(Debug, Default)]
+pub struct Batch {
+    keys: Vec<Vec<u8>>,
+    ids: Vec<Vec<u8>>,
+}
+
+impl Doomed {
+    /// Looks at a job without touching it. `Err` inside says why it must stay.
+    pub fn look(store: &impl Store, queue: &QueueName, keys: &QueueKeys, id: &[u8]) -> std::result::Result<Self, Kept> {
+        let hash = queue.key(id);
+        let fields = store.hmget(&hash, [Known::Rjk, Known::Deid, Known::ParentKey, Known::Parent]);
+        let mut own = Vec::with_capacity(2);
+        let [scheduler, dedup, parent_key, link] = match fields {
+            Some(fields) => {
+                own.push(hash.clone());
+                fields
+            }
+            None if store.kind(&hash) != Kind::None => return Err(Kept::WrongType),
+            None => [const { None }; 4],
+        };
+        if let Some(scheduler) = scheduler
+            && let Some(next) = store.zscore(&keys.repeat, &scheduler)
+            && [b"repeat:", scheduler.as_slice(), b":", super::number::json(next).as_bytes()].concat() == id
+        {
+            return Err(Kept::Scheduler);
+        }
+        let (length, mut sub) = (hash.len(), hash);
+        let mut exists = |suffix: &str| {
+            sub.truncate(length);
+            sub.extend_from_slice(suffix.as_bytes());
+            (store.kind(&sub) != Kind::None).then(|| sub.clone())
+        };
+        if exists(":lock").is_some() {
+            return Err(Kept::Locked);
+        }
+        for suffix in SUB_KEYS {
+            if let Some(key) = exists(suffix) {
+                if suffix == ":dependencies" {
+                    return Err(Kept::Children);
+                }
+                own.push(key);
+            }
+        }
+        let parent = parent_key.filter(|key| !key.is_empty());
+        let parent = parent.map(|key| Parent::from_fields(key, &link.unwrap_or_default()));
+        Ok(Self { keys: own, dedup, parent })
+    }
+
+    /// The parent, where it lies in another queue.
+    pub fn foreign_parent(&self, queue: &QueueName) -> Option<&Parent> {
+        self.parent.as_ref().filter(|parent| parent.base != queue.key(""))
+    }
+
+    /// Bytes of its keys, as MEMORY USAGE says.
+    pub fn bytes(&self, store: &impl Store) -> Result<u64> {
+        let mut bytes = 0;
+        for key in &self.keys {
+            bytes += store.memory(key)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Lets its parent go and its dedup keys with it; its own keys and its id wait in the batch.
+    pub fn detach(
+        self,
+        store: &mut impl Store,
+        queue: &QueueName,
+        id: Vec<u8>,
+        now_ms: u64,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        if let Some(parent) = &self.parent
+            && store.kind(&parent.key) == Kind::Hash
+            && parent.check(store).is_ok()
+            && store.srem(&parent.dependencies(), &queue.key(&id))?
+        {
+            parent.release_if_free(store, now_ms as f64)?;
+        }
+        if let Some(rule) = &self.dedup {
+            let owner = queue.key([b"de:", rule.as_slice()].concat());
+            if store.kind(&owner) == Kind::String && store.get(&owner)?.as_deref() == Some(&id) {
+                store.del(&[&owner, &queue.key([b"dn:", rule.as_slice()].concat())])?;
+            }
+        }
+        batch.keys.extend(self.keys);
+        batch.ids.push(id);
+        Ok(())
+    }
+}
+
+impl Batch {
+    /// Writes what waits: ids out of their sorted set, keys deleted. To be called before the slice ends and before any
+    /// error leaves it.
+    pub fn flush_set(&mut self, store: &mut impl Store, set: &[u8]) -> Result<()> {
+        if !self.ids.is_empty() {
+            let ids: Vec<&[u8]> = self.ids.iter().map(Vec::as_slice).collect();
+            store.zrem(set, &ids)?;
+        }
+        self.flush_keys(store)
+    }
+
+    /// As [`Batch::flush_set`] for a list, from its right end.
+    pub fn flush_list(&mut self, store: &mut impl Store, list: &[u8]) -> Result<()> {
+        for id in &self.ids {
+            store.lrem(list, -1, id)?;
+        }
+        self.flush_keys(store)
+    }
+
+    fn flush_keys(&mut self, store: &mut impl Store) -> Result<()> {
+        self.ids.clear();
+        if !self.keys.is_empty() {
+            let keys: Vec<&[u8]> = self.keys.iter().map(Vec::as_slice).collect();
+            store.del(&keys)?;
+            self.keys.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Removes what belongs to one job; the caller takes the id out of its list or set in the same slice.
+pub fn remove_job(
     store: &mut impl Store,
     queue: &QueueName,
     keys: &QueueKeys,
     id: &[u8],
     now_ms: u64,
 ) -> Result<Removal> {
-    let hash = queue.key(id);
-    if let Some(kept) = keeps(store, keys, id, &hash) {
-        return Ok(Removal::Kept(kept));
-    }
-    let bytes = store.memory(&hash)? + store.memory(&sub_key(&hash, ":logs"))?;
-    if let Some(parent) = Parent::of_child(store, &hash)
-        && store.kind(&parent.key) == Kind::Hash
-        && parent.check(store).is_ok()
-        && store.srem(&parent.dependencies(), &hash)?
-    {
-        parent.release_if_free(store, now_ms as f64)?;
-    }
-    if let Some(rule) = store.hget(&hash, Known::Deid.into()) {
-        let owner = queue.key([b"de:", rule.as_slice()].concat());
-        if store.kind(&owner) == Kind::String && store.get(&owner)?.as_deref() == Some(id) {
-            store.del(&[&owner, &queue.key([b"dn:", rule.as_slice()].concat())])?;
-        }
-    }
-    delete_job(store, &hash)?;
+    let doomed = match Doomed::look(store, queue, keys, id) {
+        Ok(doomed) => doomed,
+        Err(kept) => return Ok(Removal::Kept(kept)),
+    };
+    let bytes = doomed.bytes(store)?;
+    let mut batch = Batch::default();
+    doomed.detach(store, queue, id.to_vec(), now_ms, &mut batch)?;
+    batch.flush_keys(store)?;
     Ok(Removal::Removed { bytes })
-}
-
-fn keeps(store: &impl Store, keys: &QueueKeys, id: &[u8], hash: &[u8]) -> Option<Kept> {
-    if !matches!(store.kind(hash), Kind::None | Kind::Hash) {
-        return Some(Kept::WrongType);
-    }
-    if store.kind(&sub_key(hash, ":lock")) != Kind::None {
-        return Some(Kept::Locked);
-    }
-    if store.len(&sub_key(hash, ":dependencies")) > 0 {
-        return Some(Kept::Children);
-    }
-    let scheduler = store.hget(hash, Known::Rjk.into())?;
-    let next = store.zscore(&keys.repeat, &scheduler)?;
-    let pending = [b"repeat:", scheduler.as_slice(), b":", super::number::json(next).as_bytes()].concat();
-    (pending == id).then_some(Kept::Scheduler)
 }

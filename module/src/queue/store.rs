@@ -2,7 +2,7 @@
 //!
 //! Every write is one core Redis command, since that is what AOF and replicas receive.
 
-use super::fields::Word;
+use super::fields::{Known, Word};
 
 /// Type of the value under a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,20 +75,27 @@ pub trait Store {
     fn len(&self, key: &[u8]) -> u64;
     fn get(&self, key: &[u8]) -> StoreResult<Option<Vec<u8>>>;
     fn hget(&self, key: &[u8], field: Word) -> Option<Vec<u8>>;
+    /// Several fields from one look; None where the key holds no hash.
+    fn hmget<const N: usize>(&self, key: &[u8], fields: [Known; N]) -> Option<[Option<Vec<u8>>; N]>;
     fn zscore(&self, key: &[u8], member: &[u8]) -> Option<f64>;
     /// Highest score within `min..=max`.
     fn zmax_score(&self, key: &[u8], min: f64, max: f64) -> Option<f64>;
     /// Lowest score of all.
     fn zfirst_score(&self, key: &[u8]) -> Option<f64>;
-    /// Members with score within `min..=max`, lowest first, after `offset` of them, `count` at most.
-    fn zrange_by_score(&self, key: &[u8], min: f64, max: f64, offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>>;
+    /// Members in order, after `offset` of them, `count` at most.
+    fn zrange(&self, key: &[u8], offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>>;
+    /// How many stand before the member; None where it is not in the set.
+    fn zrank(&self, key: &[u8], member: &[u8]) -> StoreResult<Option<u64>>;
     fn zcount(&self, key: &[u8], min: f64, max: f64) -> StoreResult<u64>;
     /// Element at `index`, negative from the right.
     fn lindex(&self, key: &[u8], index: i64) -> StoreResult<Option<Vec<u8>>>;
+    /// Elements from `start` to `stop`, both included, negative from the right.
     fn lrange(&self, key: &[u8], start: i64, stop: i64) -> StoreResult<Vec<Vec<u8>>>;
     fn list_contains(&self, key: &[u8], element: &[u8]) -> StoreResult<bool>;
     /// Bytes the key takes, as MEMORY USAGE with SAMPLES 0 says; 0 for no key.
     fn memory(&self, key: &[u8]) -> StoreResult<u64>;
+    /// The same for a large key, from a few of its elements.
+    fn memory_estimate(&self, key: &[u8]) -> StoreResult<u64>;
 
     fn incr(&mut self, key: &[u8]) -> StoreResult<i64>;
     fn set(&mut self, key: &[u8], value: &[u8], expiry: Expiry) -> StoreResult<()>;
@@ -105,4 +112,6 @@ pub trait Store {
     fn srem(&mut self, key: &[u8], member: &[u8]) -> StoreResult<bool>;
     /// XADD with an automatic id; `max` is `MAXLEN ~ max`.
     fn xadd(&mut self, key: &[u8], max: Option<u64>, fields: &[(Word, Word)]) -> StoreResult<()>;
+    /// XTRIM to exactly `max` entries; how many went.
+    fn xtrim(&mut self, key: &[u8], max: u64) -> StoreResult<u64>;
 }

@@ -16,13 +16,10 @@ pub struct Waiting(Option<*mut raw::RedisModuleBlockedClient>);
 // SAFETY: the server allows RM_UnblockClient from any thread; nothing else is done with the pointer.
 unsafe impl Send for Waiting {}
 
-/// Makes the calling client wait, without a limit or for at most `timeout_ms` with `on_timeout` as its answer.
-/// Not for clients inside MULTI or a script.
-pub fn wait(context: Context, timeout_ms: Option<u64>) -> Waiting {
-    let timeout = timeout_ms.map_or(0, |ms| ms as i64);
-    let on_timeout = timeout_ms.map(|_| timed_out as unsafe extern "C" fn(_, _, _) -> _);
+/// Makes the calling client wait, without a limit. Not for clients inside MULTI or a script.
+pub fn wait(context: Context) -> Waiting {
     // SAFETY: the context is that of a running command; the callbacks have the signatures asked for.
-    let client = unsafe { api!(RedisModule_BlockClient)(context.0, Some(answer), on_timeout, Some(free), timeout) };
+    let client = unsafe { api!(RedisModule_BlockClient)(context.0, Some(answer), None, Some(free), 0) };
     Waiting(Some(client))
 }
 
@@ -57,12 +54,6 @@ extern "C" fn answer(context: *mut RawContext, _argv: *mut *mut RawString, _argc
     OK
 }
 
-extern "C" fn timed_out(context: *mut RawContext, _argv: *mut *mut RawString, _argc: c_int) -> c_int {
-    let text = "BULLPOLICY compiling takes longer than allowed; the policy was not loaded";
-    Context(context).reply(&Reply::Error(text.into()));
-    OK
-}
-
 unsafe extern "C" fn free(_context: *mut RawContext, data: *mut c_void) {
     if !data.is_null() {
         // SAFETY: the box of `unblock`, freed once by the server's promise.
@@ -91,11 +82,23 @@ unsafe extern "C" fn run_task(data: *mut c_void) {
     }
 }
 
-/// Lowers the calling thread's share of the processor, so that compiling does not compete with the server.
+/// What a lowered thread asks to run at a stretch, ns: the longest that Linux takes. From Linux 6.12 on a thread that
+/// wakes takes the core from one with a longer stretch than its own; with equal ones it may wait for the next tick.
+const STRETCH: u64 = 100_000_000;
+
+/// Lowers the calling thread's share of the processor and its claim to keep a core, so that compiling does not compete
+/// with the server. Not SCHED_IDLE: on a machine without a free core a load would then never end.
 pub fn lower_priority() {
-    // SAFETY: plain system calls about the calling thread; a refusal changes nothing.
+    const NICE: i32 = 10;
+    // SAFETY: plain system calls about the calling thread; a refusal changes nothing. The kernel reads `size` bytes.
     unsafe {
         let thread = libc::syscall(libc::SYS_gettid) as libc::id_t;
-        libc::setpriority(libc::PRIO_PROCESS, thread, 10);
+        libc::setpriority(libc::PRIO_PROCESS, thread, NICE);
+        let mut wish: libc::sched_attr = std::mem::zeroed();
+        wish.size = size_of::<libc::sched_attr>() as u32;
+        wish.sched_policy = libc::SCHED_BATCH as u32;
+        wish.sched_nice = NICE;
+        wish.sched_runtime = STRETCH;
+        libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0);
     }
 }

@@ -67,29 +67,16 @@ impl Context {
         unsafe { api!(RedisModule_SelectDb)(self.0, db) == 0 }
     }
 
+    /// The user of the calling client.
+    pub fn user(self) -> Option<User> {
+        // SAFETY: the context is live; the name is ours to free.
+        unsafe { OwnedString::from_raw(api!(RedisModule_GetCurrentUserName)(self.0)) }.map(User)
+    }
+
     /// The server's own rights check for each key, for the user of the calling client.
     /// The first key that is not covered, if any.
     pub fn first_denied<'k>(self, keys: impl IntoIterator<Item = &'k [u8]>, access: Access) -> Option<&'k [u8]> {
-        // SAFETY: the context is live; the user is freed below, its name by its owner.
-        let user = unsafe {
-            let name = OwnedString::from_raw(api!(RedisModule_GetCurrentUserName)(self.0))?;
-            api!(RedisModule_GetModuleUserFromUserName)(name.as_ptr())
-        };
-        if user.is_null() {
-            return None;
-        }
-        let wanted = match access {
-            Access::Read => raw::REDISMODULE_CMD_KEY_ACCESS,
-            Access::Write => raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE,
-        } as i32;
-        let denied = keys.into_iter().find(|key| {
-            let key = OwnedString::new(key);
-            // SAFETY: user and key are live.
-            unsafe { api!(RedisModule_ACLCheckKeyPermissions)(user, key.as_ptr(), wanted) != 0 }
-        });
-        // SAFETY: made above, freed once.
-        unsafe { api!(RedisModule_FreeModuleUser)(user) };
-        denied
+        self.user()?.first_denied(keys, access).ok().flatten()
     }
 
     /// A field of INFO as a number; None where it is not there.
@@ -103,6 +90,43 @@ impl Context {
             value
         };
         (error == 0).then_some(value)
+    }
+}
+
+/// A user of the server by name. Main thread only, and usable after the command that named it has ended.
+pub struct User(OwnedString);
+
+// SAFETY: the string is made, read and freed on the main thread only; statics that hold it are never dropped.
+unsafe impl Send for User {}
+
+/// The user was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+impl User {
+    /// The first key that this user, as its rights are now, may not use, if any. Errors: there is no such user.
+    pub fn first_denied<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k [u8]>,
+        access: Access,
+    ) -> Result<Option<&'k [u8]>, Gone> {
+        // SAFETY: the name is live; the user is freed below.
+        let user = unsafe { api!(RedisModule_GetModuleUserFromUserName)(self.0.as_ptr()) };
+        if user.is_null() {
+            return Err(Gone);
+        }
+        let wanted = match access {
+            Access::Read => raw::REDISMODULE_CMD_KEY_ACCESS,
+            Access::Write => raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE,
+        } as i32;
+        let denied = keys.into_iter().find(|key| {
+            let key = OwnedString::new(key);
+            // SAFETY: user and key are live.
+            unsafe { api!(RedisModule_ACLCheckKeyPermissions)(user, key.as_ptr(), wanted) != 0 }
+        });
+        // SAFETY: made above, freed once.
+        unsafe { api!(RedisModule_FreeModuleUser)(user) };
+        Ok(denied)
     }
 }
 

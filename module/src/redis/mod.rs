@@ -10,6 +10,8 @@ pub mod command;
 pub mod config;
 pub mod context;
 pub mod events;
+#[cfg(feature = "fault-injection")]
+pub mod fault;
 pub mod filter;
 pub mod info;
 pub mod log;

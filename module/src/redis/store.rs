@@ -8,7 +8,7 @@ use redis_module::raw;
 use super::Context;
 use super::api;
 use super::call::Effect::{Local, Replicated};
-use super::call::with_known;
+use super::call::{Answer, with_known};
 use super::string::OwnedString;
 use crate::queue::fields::{Known, Word};
 use crate::queue::number::{Style, call_argument};
@@ -69,6 +69,12 @@ impl LiveStore {
                 }
             })
         }))
+    }
+
+    /// MEMORY USAGE; 0 for no key.
+    fn memory_usage(&self, key: &[u8], samples: &str) -> StoreResult<u64> {
+        let words = [Word::from("USAGE"), key.into(), "SAMPLES".into(), samples.into()];
+        Ok(self.0.call(c"MEMORY", Local, &words)?.integer() as u64)
     }
 
     fn range(&self, name: &[u8], min: f64, max: f64) -> Option<f64> {
@@ -133,6 +139,11 @@ impl Store for LiveStore {
         }
     }
 
+    fn hmget<const N: usize>(&self, key: &[u8], fields: [Known; N]) -> Option<[Option<Vec<u8>>; N]> {
+        let found = self.fields(key, fields)?;
+        Some(found.map(|value| value.map(|value| value.as_bytes().to_vec())))
+    }
+
     fn zscore(&self, key: &[u8], member: &[u8]) -> Option<f64> {
         let key = Key::open(self.0, key).filter(|key| key.kind() == Kind::ZSet)?;
         let member = OwnedString::new(member);
@@ -160,18 +171,19 @@ impl Store for LiveStore {
         }
     }
 
-    fn zrange_by_score(&self, key: &[u8], min: f64, max: f64, offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>> {
-        let (min, max) = (score_text(min), score_text(max));
-        let (offset, count) = (offset.to_string(), count.to_string());
-        let words: [Word; 6] = [
-            key.into(),
-            min.as_str().into(),
-            max.as_str().into(),
-            "LIMIT".into(),
-            offset.as_str().into(),
-            count.as_str().into(),
-        ];
-        Ok(self.0.call(c"ZRANGEBYSCORE", Local, &words)?.texts())
+    fn zrange(&self, key: &[u8], offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let (start, stop) = (offset.to_string(), (offset + count - 1).to_string());
+        Ok(self.0.call(c"ZRANGE", Local, &[key.into(), start.as_str().into(), stop.as_str().into()])?.texts())
+    }
+
+    fn zrank(&self, key: &[u8], member: &[u8]) -> StoreResult<Option<u64>> {
+        match self.0.call(c"ZRANK", Local, &[key.into(), member.into()])? {
+            Answer::Integer(rank) => Ok(Some(rank as u64)),
+            _ => Ok(None),
+        }
     }
 
     fn zcount(&self, key: &[u8], min: f64, max: f64) -> StoreResult<u64> {
@@ -194,11 +206,11 @@ impl Store for LiveStore {
     }
 
     fn memory(&self, key: &[u8]) -> StoreResult<u64> {
-        if self.kind(key) == Kind::None {
-            return Ok(0);
-        }
-        let answer = self.0.call(c"MEMORY", Local, &["USAGE".into(), key.into(), "SAMPLES".into(), "0".into()])?;
-        Ok(answer.integer() as u64)
+        self.memory_usage(key, "0")
+    }
+
+    fn memory_estimate(&self, key: &[u8]) -> StoreResult<u64> {
+        self.memory_usage(key, "16")
     }
 
     fn incr(&mut self, key: &[u8]) -> StoreResult<i64> {
@@ -277,5 +289,10 @@ impl Store for LiveStore {
         words.push("*".into());
         words.extend(fields.iter().flat_map(|&(field, value)| [field, value]));
         self.0.call(c"XADD", Replicated, &words).map(drop)
+    }
+
+    fn xtrim(&mut self, key: &[u8], max: u64) -> StoreResult<u64> {
+        let max = max.to_string();
+        Ok(self.0.call(c"XTRIM", Replicated, &[key.into(), "MAXLEN".into(), max.as_str().into()])?.integer() as u64)
     }
 }

@@ -12,7 +12,7 @@ pub(super) static COMMANDS: &[Definition] = &[
         categories: "write slow",
         arity: -2,
         key: KeyUse::Delete,
-        summary: "Removes finished jobs older than an age, whole and in time slices.",
+        summary: "Removes jobs and events that the criteria name, or those past the queue's limits, in time slices.",
         complexity: "O(N) with the jobs removed, never longer than a slice at a time",
         since: "0.1.0",
         args: &[
@@ -24,7 +24,12 @@ pub(super) static COMMANDS: &[Definition] = &[
                 "Age from which completed jobs go, such as 7d; 0 for all.",
             ),
             option("failed", "FAILED", ArgKind::String, "Age from which failed jobs go."),
-            option("limit", "LIMIT", ArgKind::Integer, "Removals at most."),
+            option("keep-completed", "KEEPCOMPLETED", ArgKind::Integer, "Completed jobs that stay, the newest."),
+            option("keep-failed", "KEEPFAILED", ArgKind::Integer, "Failed jobs that stay, the newest."),
+            option("waiting", "WAITING", ArgKind::String, "Time from which jobs that still wait go."),
+            option("events", "EVENTS", ArgKind::Integer, "Events that stay in the stream, the newest."),
+            option("limit", "LIMIT", ArgKind::Integer, "Jobs removed at most."),
+            option("dryrun", "DRYRUN", ArgKind::Token, "Says what would go, and removes nothing."),
         ],
     },
     Definition {

@@ -29,15 +29,32 @@ pub fn commands() -> impl Iterator<Item = &'static Definition> {
 static FAULTS: &[Definition] = &[];
 
 #[cfg(feature = "fault-injection")]
-static FAULTS: &[Definition] = &[Definition {
-    name: "BULL.PANIC",
-    run: Some(super::fault::run),
-    flags: "",
-    categories: "slow",
-    arity: -1,
-    key: crate::redis::command::KeyUse::None,
-    summary: "Panics. Test builds only.",
-    complexity: "O(1)",
-    since: "0.1.0",
-    args: &[],
-}];
+static FAULTS: &[Definition] = &[
+    Definition {
+        name: "BULL.PANIC",
+        run: Some(super::fault::run),
+        flags: "",
+        categories: "slow",
+        arity: -1,
+        key: crate::redis::command::KeyUse::None,
+        summary: "Panics. Test builds only.",
+        complexity: "O(1)",
+        since: "0.1.0",
+        args: &[],
+    },
+    Definition {
+        name: "BULL.STEP",
+        run: Some(super::fault::at_step),
+        flags: "admin",
+        categories: "admin dangerous slow",
+        arity: -2,
+        key: crate::redis::command::KeyUse::None,
+        summary: "Ends the process at a step of a change of policies, or waits there. Test builds only.",
+        complexity: "O(1)",
+        since: "0.1.0",
+        args: &[
+            arg("step", ArgKind::String, "Name of the step."),
+            Arg { optional: true, ..arg("milliseconds", ArgKind::Integer, "Time to wait.") },
+        ],
+    },
+];

@@ -1,6 +1,6 @@
 //! Commands of policies.
 
-use super::super::policy;
+use super::super::{policy, policy_show};
 use super::{arg, option};
 use crate::redis::command::{Arg, ArgKind, Definition, KeyUse};
 
@@ -79,7 +79,7 @@ pub(super) static COMMANDS: &[Definition] = &[
     },
     Definition {
         name: "BULL.POLICY|LIST",
-        run: Some(policy::list),
+        run: Some(policy_show::list),
         flags: "admin",
         categories: "admin dangerous slow",
         arity: 2,
@@ -91,7 +91,7 @@ pub(super) static COMMANDS: &[Definition] = &[
     },
     Definition {
         name: "BULL.POLICY|INFO",
-        run: Some(policy::info),
+        run: Some(policy_show::info),
         flags: "admin",
         categories: "admin dangerous slow",
         arity: 3,
@@ -104,7 +104,7 @@ pub(super) static COMMANDS: &[Definition] = &[
     Definition {
         name: "BULL.POLICY|REMOVE",
         run: Some(policy::remove),
-        flags: "admin",
+        flags: "admin deny-script",
         categories: "admin dangerous slow",
         arity: 3,
         key: KeyUse::None,
@@ -128,7 +128,7 @@ pub(super) static COMMANDS: &[Definition] = &[
     Definition {
         name: "BULL.POLICY|MODE",
         run: Some(policy::set_mode),
-        flags: "admin",
+        flags: "admin deny-script",
         categories: "admin dangerous slow",
         arity: 4,
         key: KeyUse::None,
@@ -138,8 +138,20 @@ pub(super) static COMMANDS: &[Definition] = &[
         args: &[POLICY, arg("mode", MODES, "")],
     },
     Definition {
+        name: "BULL.POLICY|RELOAD",
+        run: Some(policy::reload),
+        flags: "admin deny-script",
+        categories: "admin dangerous slow",
+        arity: 2,
+        key: KeyUse::None,
+        summary: "Takes in the folder of policies as it is now.",
+        complexity: "O(N) with the size of the components that changed, in the background",
+        since: "0.1.0",
+        args: &[],
+    },
+    Definition {
         name: "BULL.POLICY|HELP",
-        run: Some(policy::help),
+        run: Some(policy_show::help),
         flags: "",
         categories: "slow",
         arity: 2,

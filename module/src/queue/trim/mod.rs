@@ -1,0 +1,429 @@
+//! Trimming a queue by criteria, in slices that each leave a valid state.
+//!
+//! Finished jobs that go are always the oldest ones of their set, whether age or number decides. The machine holds no
+//! list of jobs between slices, only the place behind the last job that had to stay, so jobs may come and go, also by
+//! other hands. A dry run walks the same way and writes nothing.
+//!
+//! Never removed: what [`Kept`](super::remove::Kept) names, an active or a delayed job.
+
+mod freed;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use super::check::expect;
+use super::due::stored_delay_ms;
+use super::error::Result;
+use super::fields::{Known, Word};
+use super::job::QueueKeys;
+use super::keys::QueueName;
+use super::parent::Parent;
+use super::profile::Limits;
+use super::remove::{Batch, Doomed};
+use super::store::{Kind, Store};
+use freed::Freed;
+use walk::{SetWalk, TailWalk};
+
+/// Ids read at a time, and jobs removed by one command: few enough to cost far less than a slice.
+const BATCH: u64 = 64;
+/// Events that go at a time: their nodes are freed within a fraction of a slice.
+const EVENTS_STEP: u64 = 1000;
+
+/// What goes: jobs that any of the criteria names. None leaves that part of the queue alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Criteria {
+    /// Completed jobs that finished at or before this time, Unix milliseconds.
+    pub completed_before: Option<u64>,
+    /// Failed jobs that finished at or before this time, Unix milliseconds.
+    pub failed_before: Option<u64>,
+    /// Completed jobs that stay, the newest.
+    pub keep_completed: Option<u64>,
+    /// Failed jobs that stay, the newest.
+    pub keep_failed: Option<u64>,
+    /// Waiting, paused and prioritized jobs whose turn began at or before this time, Unix milliseconds.
+    pub waiting_before: Option<u64>,
+    /// Events that stay in the queue's stream, the newest.
+    pub events: Option<u64>,
+    /// Jobs removed at most; None for no limit.
+    pub limit: Option<u64>,
+}
+
+impl Criteria {
+    /// The retention that a queue's limits ask for at this time, Unix milliseconds.
+    pub fn in_force(limits: &Limits, now_ms: u64) -> Self {
+        Self {
+            completed_before: limits.retain_completed_ms.map(|age| now_ms.saturating_sub(age)),
+            failed_before: limits.retain_failed_ms.map(|age| now_ms.saturating_sub(age)),
+            keep_completed: limits.keep_completed,
+            keep_failed: limits.keep_failed,
+            events: limits.max_events,
+            ..Self::default()
+        }
+    }
+}
+
+/// Whether what is found goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Remove,
+    /// It is counted and stays.
+    DryRun,
+}
+
+/// What a trim has done so far; in a dry run what it would have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub examined: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub waiting: u64,
+    /// Entries of the event stream.
+    pub events: u64,
+    /// Bytes of the keys of jobs and of events; measured for the first jobs, then extrapolated from a sample.
+    pub bytes: u64,
+    /// Jobs that fit the criteria and stay, for a reason that [`Kept`](super::remove::Kept) names.
+    pub kept: u64,
+}
+
+impl Tally {
+    /// Jobs that went, of any state.
+    pub fn jobs(&self) -> u64 {
+        self.completed + self.failed + self.waiting
+    }
+}
+
+/// What a slice asks of those who run it.
+pub trait Around {
+    /// The slice is over. Asked after each job.
+    fn expired(&mut self) -> bool;
+    /// The caller may change this parent, which lies in another queue. Asked before its child goes.
+    fn may_release(&mut self, parent: &Parent) -> bool;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Completed,
+    Failed,
+    Waiting,
+    Paused,
+    Prioritized,
+    Events,
+    Done,
+}
+
+/// Whether a stage has more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    More,
+    Over,
+}
+
+/// A trim under way.
+#[derive(Debug)]
+pub struct Trim {
+    queue: QueueName,
+    keys: QueueKeys,
+    criteria: Criteria,
+    mode: Mode,
+    stage: Stage,
+    completed: SetWalk,
+    failed: SetWalk,
+    prioritized: SetWalk,
+    wait: TailWalk,
+    paused: TailWalk,
+    freed: Freed,
+    tally: Tally,
+}
+
+impl Trim {
+    /// Errors: a key of the queue holds a wrong type.
+    pub fn new(store: &impl Store, queue: QueueName, criteria: Criteria, mode: Mode) -> Result<Self> {
+        let keys = QueueKeys::of(&queue);
+        for (key, kind) in [
+            (&keys.completed, Kind::ZSet),
+            (&keys.failed, Kind::ZSet),
+            (&keys.events, Kind::Stream),
+            (&keys.repeat, Kind::ZSet),
+            (&keys.meta, Kind::Hash),
+            (&keys.wait, Kind::List),
+            (&keys.paused, Kind::List),
+            (&keys.prioritized, Kind::ZSet),
+        ] {
+            expect(store, key, kind)?;
+        }
+        Ok(Self {
+            queue,
+            keys,
+            criteria,
+            mode,
+            stage: Stage::Completed,
+            completed: SetWalk::default(),
+            failed: SetWalk::default(),
+            prioritized: SetWalk::default(),
+            wait: TailWalk::default(),
+            paused: TailWalk::default(),
+            freed: Freed::default(),
+            tally: Tally::default(),
+        })
+    }
+
+    pub fn queue(&self) -> &QueueName {
+        &self.queue
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    pub fn tally(&self) -> Tally {
+        Tally { bytes: self.tally.bytes + self.freed.bytes(), ..self.tally }
+    }
+
+    /// Works until `around` says that the slice is over. True when nothing is left to do.
+    /// Errors: a key of another type, or the server's own; what was removed before is whole.
+    pub fn slice(&mut self, store: &mut impl Store, now_ms: u64, around: &mut impl Around) -> Result<bool> {
+        while self.stage != Stage::Done {
+            let step = match self.stage {
+                Stage::Completed | Stage::Failed => self.finished(store, now_ms, around)?,
+                Stage::Waiting | Stage::Paused => self.tail(store, now_ms, around)?,
+                Stage::Prioritized => self.by_priority(store, now_ms, around)?,
+                Stage::Events => self.events(store)?,
+                Stage::Done => Step::Over,
+            };
+            if step == Step::Over {
+                self.stage = match self.stage {
+                    Stage::Completed => Stage::Failed,
+                    Stage::Failed => Stage::Waiting,
+                    Stage::Waiting => Stage::Paused,
+                    Stage::Paused => Stage::Prioritized,
+                    Stage::Prioritized => Stage::Events,
+                    Stage::Events | Stage::Done => Stage::Done,
+                };
+            }
+            if around.expired() {
+                break;
+            }
+        }
+        Ok(self.is_done())
+    }
+
+    /// How many of a set's oldest jobs fit the criteria, those included that must stay.
+    fn fitting(&self, store: &impl Store, set: &[u8], before: Option<u64>, keep: Option<u64>) -> Result<u64> {
+        if before.is_none() && keep.is_none() || !expect(store, set, Kind::ZSet)? {
+            return Ok(0);
+        }
+        let aged = before.map_or(Ok(0), |before| store.zcount(set, f64::NEG_INFINITY, before as f64))?;
+        let beyond = keep.map_or(0, |keep| store.len(set).saturating_sub(keep));
+        Ok(aged.max(beyond))
+    }
+
+    /// Jobs that may still be removed.
+    fn allowance(&self) -> u64 {
+        self.criteria.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.tally.jobs()))
+    }
+
+    fn finished(&mut self, store: &mut impl Store, now_ms: u64, around: &mut impl Around) -> Result<Step> {
+        let completed = self.stage == Stage::Completed;
+        let (set, before, keep) = match completed {
+            true => (self.keys.completed.clone(), self.criteria.completed_before, self.criteria.keep_completed),
+            false => (self.keys.failed.clone(), self.criteria.failed_before, self.criteria.keep_failed),
+        };
+        let fitting = self.fitting(store, &set, before, keep)?;
+        let mut walk = std::mem::take(if completed { &mut self.completed } else { &mut self.failed });
+        let step = self.set_batch(store, &set, &mut walk, fitting, now_ms, around, |_, _| true);
+        *(if completed { &mut self.completed } else { &mut self.failed }) = walk;
+        step
+    }
+
+    /// Prioritized jobs stand by priority, not by age: all of them are looked at.
+    fn by_priority(&mut self, store: &mut impl Store, now_ms: u64, around: &mut impl Around) -> Result<Step> {
+        let set = self.keys.prioritized.clone();
+        let Some(before) = self.criteria.waiting_before.filter(|_| store.kind(&set) != Kind::None) else {
+            return Ok(Step::Over);
+        };
+        expect(store, &set, Kind::ZSet)?;
+        let all = store.len(&set);
+        let queue = self.queue.clone();
+        let mut walk = std::mem::take(&mut self.prioritized);
+        let fits = |store: &_, id: &[u8]| turn_began(store, &queue, id).is_some_and(|since| since <= before as f64);
+        let step = self.set_batch(store, &set, &mut walk, all, now_ms, around, fits);
+        self.prioritized = walk;
+        step
+    }
+
+    /// A batch of the first `end` members of a set that `fits` names.
+    #[expect(clippy::too_many_arguments, reason = "one place for the walk of three sets")]
+    fn set_batch<S: Store>(
+        &mut self,
+        store: &mut S,
+        set: &[u8],
+        walk: &mut SetWalk,
+        end: u64,
+        now_ms: u64,
+        around: &mut impl Around,
+        fits: impl Fn(&S, &[u8]) -> bool,
+    ) -> Result<Step> {
+        let at = if end == 0 { 0 } else { walk.place(store, set)? };
+        let count = BATCH.min(end.saturating_sub(at)).min(self.allowance());
+        if count == 0 {
+            return Ok(Step::Over);
+        }
+        let ids = store.zrange(set, at, count)?;
+        let mut batch = Batch::default();
+        let mut result = Ok(Step::More);
+        for id in ids {
+            match self.take(store, id.clone(), now_ms, around, &mut batch, &fits) {
+                Ok(true) => {}
+                Ok(false) => walk.pass(store, set, id),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+            if around.expired() {
+                break;
+            }
+        }
+        batch.flush_set(store, set)?;
+        result
+    }
+
+    /// A batch from the right end of a list, where the jobs that waited longest stand.
+    fn tail(&mut self, store: &mut impl Store, now_ms: u64, around: &mut impl Around) -> Result<Step> {
+        let wait = self.stage == Stage::Waiting;
+        let list = if wait { self.keys.wait.clone() } else { self.keys.paused.clone() };
+        let Some(before) = self.criteria.waiting_before.filter(|_| self.allowance() > 0) else { return Ok(Step::Over) };
+        if !expect(store, &list, Kind::List)? {
+            return Ok(Step::Over);
+        }
+        let queue = self.queue.clone();
+        let fits = |store: &_, id: &[u8]| turn_began(store, &queue, id).is_some_and(|since| since <= before as f64);
+        let mut walk = std::mem::take(if wait { &mut self.wait } else { &mut self.paused });
+        let ids = walk.next(store, &list, BATCH.min(self.allowance()))?;
+        let mut result = Ok(if ids.is_empty() { Step::Over } else { Step::More });
+        let mut batch = Batch::default();
+        for id in ids {
+            match self.take(store, id.clone(), now_ms, around, &mut batch, fits) {
+                Ok(true) => {}
+                Ok(false) => walk.pass(id),
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+            if around.expired() {
+                break;
+            }
+        }
+        *(if wait { &mut self.wait } else { &mut self.paused }) = walk;
+        batch.flush_list(store, &list)?;
+        result
+    }
+
+    /// One job. True where it is gone, or is about to be with the batch; false where the walk must pass it.
+    fn take<S: Store>(
+        &mut self,
+        store: &mut S,
+        id: Vec<u8>,
+        now_ms: u64,
+        around: &mut impl Around,
+        batch: &mut Batch,
+        fits: impl Fn(&S, &[u8]) -> bool,
+    ) -> Result<bool> {
+        self.tally.examined += 1;
+        if !fits(store, &id) {
+            return Ok(false);
+        }
+        let doomed = match Doomed::look(store, &self.queue, &self.keys, &id) {
+            Ok(doomed) if doomed.foreign_parent(&self.queue).is_none_or(|parent| around.may_release(parent)) => doomed,
+            _ => {
+                self.tally.kept += 1;
+                return Ok(false);
+            }
+        };
+        let bytes = if self.freed.wants() { Some(doomed.bytes(store)?) } else { None };
+        if self.mode == Mode::Remove {
+            doomed.detach(store, &self.queue, id, now_ms, batch)?;
+        }
+        self.freed.add(bytes);
+        *match self.stage {
+            Stage::Completed => &mut self.tally.completed,
+            Stage::Failed => &mut self.tally.failed,
+            _ => &mut self.tally.waiting,
+        } += 1;
+        Ok(self.mode == Mode::Remove)
+    }
+
+    fn events(&mut self, store: &mut impl Store) -> Result<Step> {
+        let Some(keep) = self.criteria.events else { return Ok(Step::Over) };
+        let events = &self.keys.events;
+        if !expect(store, events, Kind::Stream)? {
+            return Ok(Step::Over);
+        }
+        let length = store.len(events);
+        let excess = length.saturating_sub(keep);
+        if excess == 0 {
+            return Ok(Step::Over);
+        }
+        let step = match self.mode {
+            Mode::Remove => excess.min(EVENTS_STEP),
+            Mode::DryRun => excess,
+        };
+        let bytes = store.memory_estimate(events)?;
+        let gone = if self.mode == Mode::Remove { store.xtrim(events, length - step)? } else { step };
+        self.tally.events += gone;
+        self.tally.bytes += bytes * gone / length;
+        Ok(if step == excess { Step::Over } else { Step::More })
+    }
+
+    /// Jobs that fit the criteria, could go and are still there; of waiting jobs those that were not looked at.
+    pub fn remaining(&self, store: &impl Store) -> Result<u64> {
+        let criteria = &self.criteria;
+        let mut left = 0;
+        for (set, before, keep, walk) in [
+            (&self.keys.completed, criteria.completed_before, criteria.keep_completed, &self.completed),
+            (&self.keys.failed, criteria.failed_before, criteria.keep_failed, &self.failed),
+        ] {
+            let fitting = self.fitting(store, set, before, keep)?;
+            if fitting > 0 {
+                left += fitting.saturating_sub(walk.place(store, set)?);
+            }
+        }
+        if criteria.waiting_before.is_some() && (!self.is_done() || self.allowance() == 0) {
+            left += self.wait.unseen(store, &self.keys.wait) + self.paused.unseen(store, &self.keys.paused);
+            if store.kind(&self.keys.prioritized) == Kind::ZSet {
+                let walk = self.prioritized.place(store, &self.keys.prioritized)?;
+                left += store.len(&self.keys.prioritized).saturating_sub(walk);
+            }
+        }
+        Ok(left)
+    }
+
+    /// The `cleaned` event that BullMQ's clean emits, once for the whole trim.
+    pub fn announce(&self, store: &mut impl Store) -> Result<()> {
+        if self.mode == Mode::Remove && self.tally.jobs() > 0 && expect(store, &self.keys.events, Kind::Stream).is_ok()
+        {
+            let count = self.tally.jobs().to_string();
+            store.xadd(
+                &self.keys.events,
+                None,
+                &[(Known::Event.into(), Known::Cleaned.into()), (Known::Count.into(), Word::Bytes(count.as_bytes()))],
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// When a waiting job's turn began, Unix milliseconds: its last start, or else when it was added and its delay was over.
+/// None where it cannot be told.
+fn turn_began(store: &impl Store, queue: &QueueName, id: &[u8]) -> Option<f64> {
+    let fields = [Known::ProcessedOn, Known::Timestamp, Known::Opts];
+    let [started, added, opts] = store.hmget(&queue.key(id), fields)?;
+    let number = |text: Vec<u8>| std::str::from_utf8(&text).ok()?.parse::<f64>().ok();
+    started.and_then(number).or_else(|| Some(added.and_then(number)? + stored_delay_ms(&opts.unwrap_or_default())))
+}
