@@ -36,6 +36,7 @@ fn start(context: redis::Context, args: &[LoadArgument]) -> Result<(), String> {
         return Err("the server refused a subscription to its events".into());
     }
     redis::timer::start(context, keeper::tick, 1);
+    keeper::guard::set_primary(context.is_primary());
     // Last, and no reason to fail: a load that fails after it would leave the filter dangling.
     if !redis::filter::register(context, commands::eval::rename) {
         log(Level::Warning, "bull: the server refused the command filter; bull.guard has no effect");

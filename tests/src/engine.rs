@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::workspace;
 
@@ -27,6 +28,22 @@ pub fn binary(engine: &str) -> PathBuf {
     let runs = Command::new(&path).arg("--version").output().is_ok_and(|output| output.status.success());
     assert!(runs, "redis-server is not in PATH: install the package redis-server");
     path
+}
+
+/// The module of `tests/neighbour`, built when a test first asks for it.
+///
+/// # Panics
+/// Where it does not build.
+pub fn neighbour() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--release", "--quiet", "--locked", "-p", "bull-neighbour"]).current_dir(workspace());
+        let output = build.output().unwrap_or_else(|error| panic!("{build:?} does not run: {error}"));
+        assert!(output.status.success(), "{build:?}:\n{}", String::from_utf8_lossy(&output.stderr));
+    });
+    workspace().join("target/release/libbull_neighbour.so")
 }
 
 /// The module: `BULL_MODULE`, or the release build.

@@ -11,6 +11,7 @@ pub mod deploy;
 pub mod dump;
 pub mod engine;
 pub mod guests;
+pub mod primary;
 pub mod probe;
 pub mod producers;
 pub mod replay;

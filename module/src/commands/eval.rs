@@ -40,6 +40,9 @@ pub fn rename(passing: Passing) -> Option<&'static str> {
         7 if name.eq_ignore_ascii_case(b"EVALSHA") => "BULL.EVALSHA",
         _ => return None,
     };
+    if !guard::decides() {
+        return None;
+    }
     recognise(passing.len(), |at| passing.get(at)).map(|_| renamed)
 }
 
@@ -58,7 +61,7 @@ fn run(context: Context, args: Args<'_>, command: &CStr) -> Result<Option<Reply>
         let name = command.to_string_lossy();
         return Err(Error::bad(format!("BULL.{name} runs the add scripts of BullMQ only; use {name} for others")));
     };
-    // The switch may have been turned while the command waited in MULTI; a replica or a load repeats what was decided.
+    // The switch may have been turned, or the node's part, while the command waited in MULTI.
     let mode = config::guard();
     if mode == Guard::Off || !context.is_primary() || context.is_loading() {
         context.run_script(command, args);

@@ -5,7 +5,7 @@
 //! to others, so names that never become queues fill nothing.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::policy::member::Outcome;
@@ -207,6 +207,20 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+static PRIMARY: AtomicBool = AtomicBool::new(true);
+static LOADING: AtomicBool = AtomicBool::new(false);
+
+/// Jobs enter here. A replica, or a load, repeats what was decided: a script of the replication link must not be renamed,
+/// since no module may run one there that writes.
+pub fn decides() -> bool {
+    PRIMARY.load(Ordering::Relaxed) && !LOADING.load(Ordering::Relaxed)
+}
+
+/// The node's part in replication, where no event has told it.
+pub fn set_primary(primary: bool) {
+    PRIMARY.store(primary, Ordering::Relaxed);
+}
+
 pub fn count(db: i32, queue: &QueueName, event: Event) {
     let mut state = state();
     state.node.add(event);
@@ -256,6 +270,12 @@ pub fn forget(db: i32, queue: &QueueName) {
 }
 
 pub fn on_change(change: Change) {
+    match change {
+        Change::Primary(primary) => set_primary(primary),
+        Change::Loading => LOADING.store(true, Ordering::Relaxed),
+        Change::Loaded => LOADING.store(false, Ordering::Relaxed),
+        Change::Flushed(_) | Change::Swapped(..) => {}
+    }
     if let Some(queues) = &mut state().queues {
         queues.on_change(change);
     }

@@ -29,6 +29,7 @@ pub fn tick(context: Context) -> u64 {
     node::sample(context);
     ticket::expire();
     rates::set_primary(context.is_primary());
+    guard::set_primary(context.is_primary());
     let scanning = queues::scan_slice(context);
     let trimming = trims::slice(context);
     let ticking = ticks::slice(context);
