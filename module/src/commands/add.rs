@@ -93,6 +93,7 @@ pub(super) fn enter(
 }
 
 /// How this server's Lua prints numbers, which BullMQ's data follows.
-fn style() -> Style {
+/// How this server prints numbers that are not whole.
+pub(super) fn style() -> Style {
     if server_version() >= 0x0007_0200 { Style::Shortest } else { Style::Digits17 }
 }

@@ -1,6 +1,7 @@
 //! The commands: one file each, `parse → run → reply`, and the table that registers and documents them.
 
 pub mod add;
+pub mod check;
 pub mod eval;
 pub mod madd;
 mod parse;

@@ -5,6 +5,7 @@
 pub mod admission;
 mod behind;
 pub mod changes;
+pub mod checks;
 pub mod guard;
 pub mod node;
 pub mod profiles;
@@ -32,8 +33,9 @@ pub fn tick(context: Context) -> u64 {
     guard::set_primary(context.is_primary());
     let scanning = queues::scan_slice(context);
     let trimming = trims::slice(context);
+    let checking = checks::slice(context);
     let ticking = ticks::slice(context);
-    let next = if scanning || ticking { BUSY_MS } else { IDLE_MS };
+    let next = if scanning || checking || ticking { BUSY_MS } else { IDLE_MS };
     trimming.unwrap_or(IDLE_MS).min(next)
 }
 
@@ -49,6 +51,7 @@ fn on_key(context: Context, key: &[u8], gone: bool) {
 }
 
 fn on_change(change: Change) {
+    checks::on_change(change);
     queues::on_change(change);
     rates::on_change(change);
     profiles::on_change(change);

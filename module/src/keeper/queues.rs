@@ -10,7 +10,8 @@ use std::time::Instant;
 use super::{rates, trims};
 use crate::config;
 use crate::metrics;
-use crate::queue::fields::{Known, Word};
+use crate::queue::check::is_meta;
+use crate::queue::fields::Word;
 use crate::queue::keys::QueueName;
 use crate::queue::store::{Kind, Store};
 use crate::redis::Context;
@@ -85,11 +86,6 @@ pub fn knows(db: i32, name: &[u8]) -> bool {
 /// The queue whose `:meta` this key is.
 pub(super) fn name_of(key: &[u8]) -> Option<QueueName> {
     QueueName::parse(key.strip_suffix(SUFFIX)?).ok()
-}
-
-fn is_meta(store: &impl Store, key: &[u8]) -> bool {
-    store.hget(key, Known::MaxLenEvents.into()).is_some()
-        || store.hget(key, Word::from("version")).is_some_and(|version| version.starts_with(b"bullmq"))
 }
 
 pub fn on_key(context: Context, key: &[u8], gone: bool) {

@@ -214,10 +214,21 @@ fn remember(db: i32, trim: &Trim, reason: Option<Reason>) {
 }
 
 /// What a slice asks of this node.
-struct Here<'a> {
+pub struct Here<'a> {
     start: Instant,
     length: std::time::Duration,
     user: Option<&'a User>,
+}
+
+impl<'a> Here<'a> {
+    /// A slice that begins now, with the rights of `user` where there is one.
+    pub fn now(user: Option<&'a User>) -> Self {
+        Self { start: Instant::now(), length: config::slice(), user }
+    }
+
+    pub fn elapsed_us(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
 }
 
 impl Around for Here<'_> {
@@ -234,9 +245,9 @@ impl Around for Here<'_> {
 /// Works for the length of a slice, with the rights of `user` where there is one. True when the trim is done.
 pub fn run_slice(context: Context, trim: &mut Trim, user: Option<&User>) -> Result<bool> {
     let before = trim.tally();
-    let mut here = Here { start: Instant::now(), length: config::slice(), user };
+    let mut here = Here::now(user);
     let done = trim.slice(&mut LiveStore(context), now_ms(), &mut here);
-    metrics::slice_took(here.start.elapsed().as_micros() as u64);
+    metrics::slice_took(here.elapsed_us());
     if trim.mode() == Mode::Remove {
         let after = trim.tally();
         metrics::TRIMMED_JOBS.add(after.jobs() - before.jobs());

@@ -1,7 +1,7 @@
 //! Checks of the keyspace before the first write: types of keys, the counter, the caps in `meta`.
 
 use super::error::{QueueError, Result};
-use super::fields::Known;
+use super::fields::{Known, Word};
 use super::job::QueueKeys;
 use super::store::{Kind, Store};
 use crate::text::short;
@@ -22,6 +22,12 @@ pub struct Meta {
     pub max_events: Option<u64>,
     /// A new job must not wake a worker: paused, or as many active as the global concurrency allows.
     pub hold: bool,
+}
+
+/// A hash that only a queue's `meta` can be: every BullMQ client and every add writes one of these fields.
+pub fn is_meta(store: &impl Store, key: &[u8]) -> bool {
+    store.hget(key, Known::MaxLenEvents.into()).is_some()
+        || store.hget(key, Word::from("version")).is_some_and(|version| version.starts_with(b"bullmq"))
 }
 
 /// BullMQ's cap where nobody set one (getOrSetMaxEvents).

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fields::{Known, Word};
 use super::store::{End, Expiry, Kind, Store, StoreError, StoreResult, Ttl};
+use super::walk::{Group, Page, Reach, Walk};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -202,12 +203,20 @@ impl Store for Fake {
         Ok(())
     }
 
-    fn lrem(&mut self, key: &[u8], _count: i64, element: &[u8]) -> StoreResult<u64> {
+    fn lrem(&mut self, key: &[u8], count: i64, element: &[u8]) -> StoreResult<u64> {
         let list = slot!(self, key, List, Vec::new());
-        let found = list.iter().rposition(|one| one == element);
-        found.map(|at| list.remove(at));
+        let most = if count == 0 { list.len() } else { count.unsigned_abs() as usize };
+        let mut gone = 0;
+        while gone < most {
+            let mut ids = list.iter();
+            let found =
+                if count < 0 { ids.rposition(|one| one == element) } else { ids.position(|one| one == element) };
+            let Some(at) = found else { break };
+            list.remove(at);
+            gone += 1;
+        }
         self.prune();
-        Ok(u64::from(found.is_some()))
+        Ok(gone as u64)
     }
 
     fn zadd(&mut self, key: &[u8], score: f64, member: &[u8]) -> StoreResult<()> {
@@ -244,5 +253,45 @@ impl Store for Fake {
         let gone = entries.len().saturating_sub(max as usize);
         entries.drain(..gone);
         Ok(gone as u64)
+    }
+}
+
+/// Pieces of one item, so that every walk is in pieces.
+fn piece(all: Vec<Vec<u8>>, cursor: Option<&[u8]>) -> Page {
+    let start = cursor.map_or(0, |cursor| all.iter().take_while(|one| one.as_slice() < cursor).count());
+    Page { items: all.get(start).cloned().into_iter().collect(), next: all.get(start + 1).cloned() }
+}
+
+impl Walk for Fake {
+    fn keys(&self, prefix: &[u8], cursor: Option<&[u8]>) -> StoreResult<Page> {
+        Ok(piece(self.0.keys().filter(|key| key.starts_with(prefix)).cloned().collect(), cursor))
+    }
+
+    fn members(&self, key: &[u8], group: Group, cursor: Option<&[u8]>) -> StoreResult<Page> {
+        let all = match (group, self.0.get(key)) {
+            (Group::Set, Some(Value::Set(set))) => set.iter().cloned().collect(),
+            (Group::ZSet, Some(Value::ZSet(set))) => set.keys().cloned().collect(),
+            _ => Vec::new(),
+        };
+        Ok(piece(all, cursor))
+    }
+
+    fn field_names(&self, key: &[u8]) -> StoreResult<Vec<Vec<u8>>> {
+        let Some(Value::Hash(hash)) = self.0.get(key) else { return Ok(Vec::new()) };
+        Ok(hash.keys().cloned().collect())
+    }
+
+    fn has_fields(&self, key: &[u8], fields: &[Known]) -> bool {
+        fields.iter().all(|&field| self.hget(key, field.into()).is_some())
+    }
+
+    fn list_holds(&self, key: &[u8], element: &[u8], reach: Reach) -> StoreResult<bool> {
+        let Some(Value::List(list)) = self.0.get(key) else { return Ok(false) };
+        let part = match reach {
+            Reach::Whole => &list[..],
+            Reach::First(most) => &list[..list.len().min(most as usize)],
+            Reach::Last(most) => &list[list.len().saturating_sub(most as usize)..],
+        };
+        Ok(part.iter().any(|one| one == element))
     }
 }

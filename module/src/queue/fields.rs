@@ -31,7 +31,7 @@ known! {
     WaitingChildren = "waiting-children", Removed = "removed", Cleaned = "cleaned", Count = "count",
     Duplicated = "duplicated", Deduplicated = "deduplicated", DeduplicationId = "deduplicationId",
     DeduplicatedJobId = "deduplicatedJobId", Wait = "wait", Resumed = "resumed",
-    Jid = "jid", Pk = "pk", Pd = "pd", Pdk = "pdk",
+    FinishedOn = "finishedOn", Jid = "jid", Pk = "pk", Pd = "pd", Pdk = "pdk",
     Zero = "0", One = "1", DefaultMaxEvents = "10000",
 }
 

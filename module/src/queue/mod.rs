@@ -4,6 +4,7 @@
 //! module API or a policy: the store is a trait, so every rule runs on the host in a unit test.
 
 pub mod add;
+pub mod audit;
 pub mod check;
 pub mod dedup;
 pub mod displace;
@@ -22,6 +23,7 @@ pub mod stats;
 pub mod store;
 pub mod trim;
 pub mod units;
+pub mod walk;
 
 #[cfg(any(test, feature = "fake-store"))]
 pub mod fake;

@@ -21,6 +21,7 @@ pub mod store;
 pub mod stream;
 pub mod string;
 pub mod timer;
+pub mod walk;
 
 pub use context::Context;
 

@@ -19,10 +19,10 @@ use crate::queue::store::{End, Expiry, Kind, Store, StoreResult, Ttl};
 pub struct LiveStore(pub Context);
 
 /// A key opened for reading, closed when dropped.
-struct Key(*mut raw::RedisModuleKey);
+pub(super) struct Key(*mut raw::RedisModuleKey);
 
 impl Key {
-    fn open(context: Context, name: &[u8]) -> Option<Self> {
+    pub(super) fn open(context: Context, name: &[u8]) -> Option<Self> {
         let name = OwnedString::new(name);
         // NOTOUCH: looking at a queue must not change what OBJECT IDLETIME says.
         let mode = (raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_NOTOUCH) as c_int;
@@ -31,7 +31,11 @@ impl Key {
         (!key.is_null()).then_some(Self(key))
     }
 
-    fn kind(&self) -> Kind {
+    pub(super) fn raw(&self) -> *mut raw::RedisModuleKey {
+        self.0
+    }
+
+    pub(super) fn kind(&self) -> Kind {
         // SAFETY: the key is open.
         match unsafe { api!(RedisModule_KeyType)(self.0) } as isize {
             raw::REDISMODULE_KEYTYPE_EMPTY => Kind::None,

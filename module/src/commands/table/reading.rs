@@ -1,6 +1,6 @@
-//! Commands that only read.
+//! Commands that only read, and the check, which mends where asked.
 
-use super::super::{queues, slot, stats};
+use super::super::{check, queues, slot, stats};
 use super::{QUEUE, option};
 use crate::redis::command::{Arg, ArgKind, Definition, KeyUse};
 
@@ -50,5 +50,28 @@ pub(super) static COMMANDS: &[Definition] = &[
         complexity: "O(1)",
         since: "0.1.0",
         args: &[QUEUE],
+    },
+    Definition {
+        name: "BULL.CHECK",
+        run: Some(check::run),
+        flags: "write",
+        categories: "write slow",
+        arity: -2,
+        key: KeyUse::Delete,
+        summary: "Finds what is broken in a queue's keys while it is used, and mends what can be mended safely.",
+        complexity: "O(N) with the jobs of the queue and the keys of the node, in slices between which other clients are served",
+        since: "0.1.0",
+        args: &[
+            QUEUE,
+            Arg {
+                name: "repair",
+                kind: ArgKind::Token,
+                token: Some("REPAIR"),
+                optional: true,
+                multiple: false,
+                summary: "Mend what is found.",
+            },
+            option("limit", "LIMIT", ArgKind::Integer, "Findings after which it stops."),
+        ],
     },
 ];
