@@ -3,7 +3,7 @@
 
 use bull_policy_sdk::{Queue, Verdict};
 
-use crate::config::{Config, Limits, Overload};
+use crate::config::{Config, Overload};
 
 /// The jobs that stand ready for a worker: `wait` and `prioritized` together, as a worker takes from both.
 #[must_use]
@@ -15,10 +15,10 @@ pub fn backlog(queue: &Queue) -> u64 {
 #[must_use]
 pub fn admit(config: &Config, queue: &Queue) -> Verdict {
     let backlog = backlog(queue);
-    if backlog < config.lowest_max_jobs() {
+    if backlog < config.lowest_max_jobs(queue) {
         return Verdict::Admit;
     }
-    let limits = config.limits(&queue.name);
+    let limits = config.limits(queue);
     if backlog < limits.max_jobs {
         return Verdict::Admit;
     }
@@ -28,14 +28,14 @@ pub fn admit(config: &Config, queue: &Queue) -> Verdict {
         // Only `wait` can be displaced from. A backlog of prioritized jobs alone has no oldest job to give up, and
         // letting more in would leave the queue without a bound.
         Overload::Displace if queue.waiting > 0 => Verdict::Displace(1),
-        Overload::Displace | Overload::Reject => Verdict::Reject(full(backlog, limits)),
+        Overload::Displace | Overload::Reject => Verdict::Reject(full(backlog, limits.max_jobs)),
     }
 }
 
 /// How full a queue is, for a rejection or a notice.
 #[must_use]
-pub fn full(backlog: u64, limits: &Limits) -> String {
-    format!("waiting {backlog} of at most {} jobs", limits.max_jobs)
+pub fn full(backlog: u64, max_jobs: u64) -> String {
+    format!("waiting {backlog} of at most {max_jobs} jobs")
 }
 
 #[cfg(test)]
@@ -102,6 +102,25 @@ mod tests {
     #[test]
     fn observe_lets_every_job_in() {
         assert_eq!(verdict(r#"{"max-jobs":5,"overload":"observe"}"#, &queue(500, 0)), "admit");
+    }
+
+    #[test]
+    fn a_profile_s_limit_holds_above_and_below_the_rest() {
+        let with = |profile: u64, waiting: u64| {
+            let plain = queue(waiting, 0);
+            Queue { limits: bull_policy_sdk::Limits { max_jobs: Some(profile), ..plain.limits }, ..plain }
+        };
+        assert_eq!(verdict("{}", &with(3, 2)), "admit");
+        assert_eq!(verdict("{}", &with(3, 3)), "reject: waiting 3 of at most 3 jobs");
+        assert_eq!(verdict(r#"{"max-jobs":2}"#, &with(200_000, 199_999)), "admit");
+        assert_eq!(
+            verdict(r#"{"max-jobs":2}"#, &with(200_000, 200_000)),
+            "reject: waiting 200000 of at most 200000 jobs"
+        );
+        assert_eq!(verdict("{}", &with(0, 0)), "reject: waiting 0 of at most 0 jobs", "0 closes a queue");
+        let entry = r#"{"queues":[{"match":"*","max-jobs":7}]}"#;
+        assert_eq!(verdict(entry, &with(3, 6)), "admit");
+        assert_eq!(verdict(entry, &with(300, 7)), "reject: waiting 7 of at most 7 jobs");
     }
 
     #[test]

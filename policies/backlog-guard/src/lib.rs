@@ -3,28 +3,32 @@
 //! The backlog is what stands ready for a worker: `waiting` plus `prioritized`. When it has reached `max-jobs`, a job
 //! that asks to enter is rejected, deferred, let in at the cost of the oldest waiting job, or only observed, as the
 //! configuration says for that queue. On each tick the policy tells once when a queue goes over one of its limits and
-//! once when it comes back.
+//! once when it comes back; where the configuration says so, it pauses queues and lets them go on.
 //!
-//! What it never does: pause or resume a queue, look at a job's name or data, or count delayed jobs and parents that
-//! wait for their children. A delayed job is judged like any other, by the backlog at the moment it is added.
+//! What it never does: look at a job's name or data, or count delayed jobs and parents that wait for their children. A
+//! delayed job is judged like any other, by the backlog at the moment it is added.
 //!
-//! - [`config`]: the configuration and which part of it a queue falls under;
+//! - [`config`]: the configuration and what of it holds for a queue;
 //! - [`decide`]: what becomes of a job;
-//! - [`watch`]: the notices.
+//! - [`watch`]: the notices;
+//! - [`pause`]: which queues are paused, and when they go on.
 
 pub mod config;
 pub mod decide;
+pub mod pause;
 pub mod watch;
 
 use bull_policy_sdk::{Action, Description, Job, Node, Policy, Queue, Verdict, export_policy};
 
-use config::Config;
+use config::{Config, Marks};
+use pause::Holds;
 use watch::Watch;
 
-/// One configuration in force, and what has been told under it.
+/// One configuration in force, and what has been told and done under it.
 pub struct BacklogGuard {
     config: Config,
     watch: Watch,
+    holds: Holds,
 }
 
 impl Policy for BacklogGuard {
@@ -39,8 +43,8 @@ impl Policy for BacklogGuard {
     }
 
     fn configure(config: &str) -> Result<Self, String> {
-        // The watch starts empty: under new limits, what is over is told again.
-        Ok(Self { config: Config::read(config)?, watch: Watch::default() })
+        // Both start empty: under new limits, what is over is told again.
+        Ok(Self { config: Config::read(config)?, watch: Watch::default(), holds: Holds::default() })
     }
 
     fn admit(&mut self, _node: &Node, queue: &Queue, _job: &Job) -> Verdict {
@@ -48,7 +52,11 @@ impl Policy for BacklogGuard {
     }
 
     fn tick(&mut self, node: &Node, queues: &[Queue]) -> Vec<Action> {
-        self.watch.tick(&self.config, node.now_ms, queues).into_iter().map(Action::Notice).collect()
+        // What is done goes before what is only told: an answer is cut at its end.
+        let marks: Vec<Marks> = queues.iter().map(|queue| self.config.marks(queue)).collect();
+        let mut actions = self.holds.tick(node.now_ms, queues, &marks);
+        actions.extend(self.watch.tick(node.now_ms, queues, &marks).into_iter().map(Action::Notice));
+        actions
     }
 }
 
@@ -78,10 +86,22 @@ mod tests {
             keys.sort_unstable();
             keys
         };
-        assert_eq!(keys("/properties"), sorted(&config::TOP_KEYS));
-        assert_eq!(keys("/properties/queues/items/properties"), sorted(&config::QUEUE_KEYS));
+        let with = |key: &'static str| sorted(&[&config::RULE_KEYS[..], &[key]].concat());
+        assert_eq!(keys("/properties"), with("queues"));
+        assert_eq!(keys("/properties/queues/items/properties"), with("match"));
         assert_eq!(schema.pointer("/properties/max-jobs/default"), Some(&config::DEFAULT_MAX_JOBS.into()));
         assert_eq!(schema.pointer("/properties/defer-ms/default"), Some(&config::DEFAULT_DEFER_MS.into()));
+        for (key, default) in [
+            ("max-failed-per-hour", config::DEFAULT_MAX_FAILED),
+            ("active-factor", config::DEFAULT_ACTIVE_FACTOR),
+            ("resume-percent", config::DEFAULT_RESUME_PERCENT),
+            ("pause-min-ms", config::DEFAULT_PAUSE_MIN_MS),
+        ] {
+            assert_eq!(schema.pointer(&format!("/properties/{key}/default")), Some(&default.into()), "{key}");
+        }
+        assert_eq!(schema.pointer("/$defs/factor/maximum"), Some(&config::FACTOR.end().to_owned().into()));
+        assert_eq!(schema.pointer("/$defs/percent/maximum"), Some(&config::PERCENT.end().to_owned().into()));
+        assert_eq!(schema.pointer("/$defs/names/maxItems"), Some(&config::MAX_PAUSED.into()));
         assert_eq!(schema.pointer("/$defs/jobs/maximum"), Some(&config::JOBS.end().to_owned().into()));
         assert_eq!(schema.pointer("/$defs/milliseconds/maximum"), Some(&config::MILLISECONDS.end().to_owned().into()));
         assert_eq!(schema.pointer("/properties/queues/maxItems"), Some(&config::MAX_ENTRIES.into()));

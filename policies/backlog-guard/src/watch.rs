@@ -1,7 +1,7 @@
 //! The notices: one when a queue goes over a limit, one when it comes back.
 //!
-//! - A backlog is over at `max-jobs`, where `admit` starts to act; active jobs and the age of the oldest waiting job
-//!   are over above their limit.
+//! - A backlog is over at `max-jobs`, where `admit` starts to act; active jobs, failures within the last hour and the
+//!   age of the oldest waiting job are over above their limit.
 //! - A queue is back a tenth below the limit, so that one that hovers at it is not told of at every tick.
 //! - Queues that are within their limits cost no memory. Of the others at most [`MAX_TRACKED`] are remembered, by a
 //!   hash of their name: two names with one hash would share their state and lose a notice, nothing else.
@@ -13,7 +13,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bull_policy_sdk::{Notice, Queue};
 
-use crate::config::{Config, Limits};
+use crate::config::Marks;
 use crate::decide::{backlog, full};
 
 /// Queues over a limit that are remembered at a time.
@@ -29,6 +29,7 @@ const NOTICE_BYTES: usize = 32;
 const BACKLOG: u8 = 1;
 const ACTIVE: u8 = 2;
 const OLDEST: u8 = 4;
+const FAILED: u8 = 8;
 
 /// What has been told of a queue.
 struct Told {
@@ -45,18 +46,17 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The notices that these queues are worth at this time.
-    pub fn tick(&mut self, config: &Config, now_ms: u64, queues: &[Queue]) -> Vec<Notice> {
+    /// The notices that these queues, each with its marks, are worth at this time.
+    pub fn tick(&mut self, now_ms: u64, queues: &[Queue], marks: &[Marks]) -> Vec<Notice> {
         let mut out = Out::default();
         let mut swept = false;
-        for queue in queues {
-            let limits = config.limits(&queue.name);
+        for (queue, marks) in queues.iter().zip(marks) {
             let key = hash(&queue.name);
             match self.told.entry(key) {
                 Entry::Occupied(mut told) => {
                     let fresh = now_ms.saturating_sub(told.get().seen_ms) <= FORGET_MS;
                     let before = if fresh { told.get().over } else { 0 };
-                    let over = out.tell(queue, limits, before);
+                    let over = out.tell(queue, marks, before);
                     if over == 0 {
                         told.remove();
                     } else {
@@ -64,7 +64,7 @@ impl Watch {
                     }
                 }
                 Entry::Vacant(_) => {
-                    if !Measure::of(queue, limits).iter().any(Measure::is_over) {
+                    if !Measure::of(queue, marks).iter().any(Measure::is_over) {
                         continue;
                     }
                     if self.told.len() >= MAX_TRACKED && !swept {
@@ -79,7 +79,7 @@ impl Watch {
                         }
                         continue;
                     }
-                    let over = out.tell(queue, limits, 0);
+                    let over = out.tell(queue, marks, 0);
                     if over != 0 {
                         self.told.insert(key, Told { over, seen_ms: now_ms });
                     }
@@ -100,39 +100,42 @@ struct Measure {
     limit: u64,
     /// Over from this value on.
     over_from: u64,
-    /// Back up to this value.
-    back_to: u64,
+    /// Back up to this value; a limit of 0 has no way back.
+    back_to: Option<u64>,
 }
 
 impl Measure {
-    fn of(queue: &Queue, limits: &Limits) -> [Option<Self>; 3] {
+    fn of(queue: &Queue, marks: &Marks) -> [Option<Self>; 4] {
+        let exceeds = |bit, value, limit: Option<u64>| limit.map(|limit| Self::exceeds(bit, value, limit));
         [
-            Some(Self::reaches(BACKLOG, backlog(queue), limits.max_jobs)),
-            limits.max_active.map(|limit| Self::exceeds(ACTIVE, queue.active, limit)),
-            limits.max_oldest_waiting_ms.map(|limit| Self::exceeds(OLDEST, queue.oldest_waiting_ms, limit)),
+            Some(Self::reaches(BACKLOG, backlog(queue), marks.max_jobs)),
+            exceeds(ACTIVE, queue.active, marks.max_active),
+            exceeds(OLDEST, queue.oldest_waiting_ms, marks.max_oldest_ms),
+            exceeds(FAILED, queue.failed_last_hour, marks.max_failed),
         ]
     }
 
-    /// Over at the limit. Limits are at least 1, so there is always a value below.
+    /// Over at the limit.
     fn reaches(bit: u8, value: u64, limit: u64) -> Self {
-        Self { bit, value, limit, over_from: limit, back_to: limit - 1 - limit / 10 }
+        Self { bit, value, limit, over_from: limit, back_to: limit.checked_sub(1 + limit / 10) }
     }
 
     /// Over above the limit.
     fn exceeds(bit: u8, value: u64, limit: u64) -> Self {
-        Self { bit, value, limit, over_from: limit + 1, back_to: limit - limit / 10 }
+        Self { bit, value, limit, over_from: limit.saturating_add(1), back_to: Some(limit - limit / 10) }
     }
 
     fn is_over(measure: &Option<Self>) -> bool {
         measure.as_ref().is_some_and(|measure| measure.value >= measure.over_from)
     }
 
-    fn over_text(&self, limits: &Limits) -> String {
+    fn over_text(&self) -> String {
         let Self { value, limit, .. } = self;
         match self.bit {
-            BACKLOG => full(*value, limits),
+            BACKLOG => full(*value, *limit),
             ACTIVE => format!("active {value} of at most {limit} jobs"),
-            _ => format!("oldest waiting job is {value} ms old, over {limit}"),
+            OLDEST => format!("oldest waiting job is {value} ms old, over {limit}"),
+            _ => format!("failed {value} jobs within an hour, over {limit}"),
         }
     }
 
@@ -141,7 +144,8 @@ impl Measure {
         match self.bit {
             BACKLOG => format!("back to waiting {value} of at most {limit} jobs"),
             ACTIVE => format!("back to active {value} of at most {limit} jobs"),
-            _ => format!("oldest waiting job is {value} ms old, back under {limit}"),
+            OLDEST => format!("oldest waiting job is {value} ms old, back under {limit}"),
+            _ => format!("back to {value} failed jobs within an hour, of at most {limit}"),
         }
     }
 }
@@ -156,14 +160,14 @@ struct Out {
 impl Out {
     /// Tells what changed since `before`; the answer is what `before` is next time. A change that did not fit is
     /// left as it was, so it is found again.
-    fn tell(&mut self, queue: &Queue, limits: &Limits, before: u8) -> u8 {
+    fn tell(&mut self, queue: &Queue, marks: &Marks, before: u8) -> u8 {
         let mut over = 0;
-        for measure in Measure::of(queue, limits).into_iter().flatten() {
+        for measure in Measure::of(queue, marks).into_iter().flatten() {
             let was = before & measure.bit;
             let text = match was {
-                0 if measure.value >= measure.over_from => measure.over_text(limits),
+                0 if measure.value >= measure.over_from => measure.over_text(),
                 0 => continue,
-                _ if measure.value <= measure.back_to => measure.back_text(),
+                _ if measure.back_to.is_some_and(|back| measure.value <= back) => measure.back_text(),
                 _ => {
                     over |= was;
                     continue;
@@ -197,6 +201,7 @@ fn hash(name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use bull_policy_sdk::test_kit::{self, NOW_MS};
 
     struct Scene {
@@ -212,7 +217,8 @@ mod tests {
 
         fn tick(&mut self, queues: &[Queue]) -> Vec<String> {
             self.now_ms += 1000;
-            let notices = self.watch.tick(&self.config, self.now_ms, queues);
+            let marks: Vec<Marks> = queues.iter().map(|queue| self.config.marks(queue)).collect();
+            let notices = self.watch.tick(self.now_ms, queues, &marks);
             notices.into_iter().map(|notice| format!("{}: {}", notice.queue, notice.text)).collect()
         }
 
@@ -261,6 +267,40 @@ mod tests {
         assert_eq!(tick(11, 1001), ["q: oldest waiting job is 1001 ms old, over 1000"]);
         assert_eq!(tick(9, 950), ["q: back to active 9 of at most 10 jobs"]);
         assert_eq!(tick(9, 900), ["q: oldest waiting job is 900 ms old, back under 1000"]);
+    }
+
+    #[test]
+    fn failures_are_told_above_100_an_hour_unless_the_configuration_says_otherwise() {
+        let mut scene = Scene::new(r#"{"queues":[{"match":"loud","max-failed-per-hour":null}]}"#);
+        let mut tick =
+            |name: &str, failed_last_hour| scene.tick(&[Queue { failed_last_hour, ..test_kit::queue(name) }]);
+        assert_eq!(tick("q", 100), NONE);
+        assert_eq!(tick("q", 101), ["q: failed 101 jobs within an hour, over 100"]);
+        assert_eq!(tick("q", 95), NONE);
+        assert_eq!(tick("q", 90), ["q: back to 90 failed jobs within an hour, of at most 100"]);
+        assert_eq!(tick("loud", 5000), NONE);
+    }
+
+    #[test]
+    fn active_jobs_are_told_above_twice_the_profile_s_concurrency() {
+        let mut scene = Scene::new("{}");
+        let mut tick = |active| {
+            let plain = test_kit::queue("q");
+            let limits = bull_policy_sdk::Limits { concurrency: Some(5), ..plain.limits };
+            scene.tick(&[Queue { active, limits, ..plain }])
+        };
+        assert_eq!(tick(10), NONE);
+        assert_eq!(tick(11), ["q: active 11 of at most 10 jobs"]);
+        assert_eq!(tick(9), ["q: back to active 9 of at most 10 jobs"]);
+    }
+
+    #[test]
+    fn a_closed_queue_is_told_of_once() {
+        let mut scene = Scene::new("{}");
+        let plain = test_kit::queue("q");
+        let closed = Queue { limits: bull_policy_sdk::Limits { max_jobs: Some(0), ..plain.limits }, ..plain };
+        assert_eq!(scene.tick(std::slice::from_ref(&closed)), ["q: waiting 0 of at most 0 jobs"]);
+        assert_eq!(scene.tick(&[closed]), NONE);
     }
 
     #[test]

@@ -80,6 +80,23 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A list of at most `most` texts of 1 to `bytes` bytes.
+    pub fn texts(&self, key: &str, most: usize, bytes: usize) -> Result<Option<Vec<String>>, String> {
+        let items = match self.get(key) {
+            Some(Value::Array(items)) if items.len() <= most => items,
+            Some(Value::Array(items)) => {
+                return Err(format!("{}: {} entries, at most {most} are allowed", self.name(key), items.len()));
+            }
+            Some(value) => return Err(self.wrong(key, value, "a list of texts")),
+            None => return Ok(None),
+        };
+        let text = |(index, item): (usize, &Value)| match item {
+            Value::String(text) if !text.is_empty() && text.len() <= bytes => Ok(text.clone()),
+            other => Err(self.wrong(&format!("{key}[{index}]"), other, &format!("a text of 1 to {bytes} bytes"))),
+        };
+        items.iter().enumerate().map(text).collect::<Result<_, _>>().map(Some)
+    }
+
     /// A list of at most `most` objects; an absent key is an empty list.
     pub fn sections(&self, key: &str, most: usize) -> Result<Vec<Section<'a>>, String> {
         let items = match self.get(key) {
@@ -209,6 +226,17 @@ mod tests {
         assert_eq!(read(r#"{"list":[3]}"#).unwrap_err(), "list[0]: expected an object, not 3");
         assert_eq!(read(r#"{"list":[{},{},{}]}"#).unwrap_err(), "list: 3 entries, at most 2 are allowed");
         assert_eq!(read(r#"{"list":{}}"#).unwrap_err(), "list: expected a list of objects, not an object");
+    }
+
+    #[test]
+    fn a_list_of_texts_is_bounded_in_both_ways() {
+        let read = |json: &str| with(json, |top| top.texts("t", 2, 3));
+        assert_eq!(read("{}"), Ok(None));
+        assert_eq!(read(r#"{"t":["a","bcd"]}"#), Ok(Some(vec!["a".into(), "bcd".into()])));
+        assert_eq!(read(r#"{"t":["a","bcde"]}"#).unwrap_err(), r#"t[1]: expected a text of 1 to 3 bytes, not "bcde""#);
+        assert_eq!(read(r#"{"t":[1]}"#).unwrap_err(), "t[0]: expected a text of 1 to 3 bytes, not 1");
+        assert_eq!(read(r#"{"t":["a","b","c"]}"#).unwrap_err(), "t: 3 entries, at most 2 are allowed");
+        assert_eq!(read(r#"{"t":"a"}"#).unwrap_err(), r#"t: expected a list of texts, not "a""#);
     }
 
     #[test]
