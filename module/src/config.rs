@@ -5,15 +5,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use crate::keeper;
 use crate::policy::engine::Limits;
 use crate::queue::job::DataCheck;
 use crate::redis::config::{Place, Setting, Text};
+use crate::{keeper, metrics};
 
 static SLICE_US: AtomicI64 = AtomicI64::new(500);
 static BACKGROUND_PERCENT: AtomicI64 = AtomicI64::new(25);
 static TICK_MS: AtomicI64 = AtomicI64::new(1000);
 static VALIDATE_DATA: AtomicBool = AtomicBool::new(true);
+static METRICS_QUEUES: AtomicI64 = AtomicI64::new(200);
 static POLICY_FUEL: AtomicI64 = AtomicI64::new(100_000);
 static POLICY_MEMORY: AtomicI64 = AtomicI64::new(1024 * 1024);
 static POLICY_MAX_BYTES: AtomicI64 = AtomicI64::new(512 * 1024);
@@ -36,6 +37,9 @@ static PROFILES: Text =
 /// A path that is relative counts from the server's `dir` at its start. Whether it can be used shows when it is.
 static POLICIES: Text =
     Text { value: Mutex::new(String::new()), default: "bull-policies", immutable: true, check: |_| Ok(()) };
+
+static METRICS_ADDR: Text =
+    Text { value: Mutex::new(String::new()), default: "", immutable: false, check: metrics::http::listen };
 
 /// The settings, as README and tests list them.
 pub static SETTINGS: &[Setting] = &[
@@ -75,6 +79,16 @@ pub static SETTINGS: &[Setting] = &[
         summary: "Refuse job data that is not one valid JSON text.",
     },
     Setting {
+        name: "metrics-addr",
+        place: Place::Text(&METRICS_ADDR),
+        summary: "Where /metrics is served: a port on 127.0.0.1, or <address>:<port>; empty for nowhere.",
+    },
+    Setting {
+        name: "metrics-queues",
+        place: Place::Number { value: &METRICS_QUEUES, default: 200, min: 0, max: 10_000, memory: false },
+        summary: "Queues with series of their own in the metrics; the others are summed.",
+    },
+    Setting {
         name: "policy-fuel",
         place: Place::Number { value: &POLICY_FUEL, default: 100_000, min: 1_000, max: 10_000_000, memory: false },
         summary: "Fuel of one decision; describe, configure and start-up get 100 times as much. Applies at the next LOAD.",
@@ -111,6 +125,11 @@ pub fn pause_after(work: Duration) -> Duration {
 /// Milliseconds.
 pub fn tick_ms() -> u64 {
     TICK_MS.load(Ordering::Relaxed) as u64
+}
+
+/// Queues with series of their own.
+pub fn metrics_queues() -> usize {
+    METRICS_QUEUES.load(Ordering::Relaxed) as usize
 }
 
 pub fn data_check() -> DataCheck {

@@ -45,6 +45,7 @@ fn start(context: redis::Context, args: &[LoadArgument]) -> Result<(), String> {
         Ok(folder) => keeper::changes::start(folder),
         Err(error) => log(Level::Warning, &format!("bull: policies are kept in memory only: {error}")),
     }
+    metrics::http::start();
     log(Level::Notice, &format!("bull {} loaded", env!("CARGO_PKG_VERSION")));
     Ok(())
 }

@@ -10,6 +10,7 @@ pub mod cores;
 pub mod deploy;
 pub mod dump;
 pub mod engine;
+pub mod exposition;
 pub mod guests;
 pub mod primary;
 pub mod probe;

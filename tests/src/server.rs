@@ -308,8 +308,8 @@ fn fresh_dir() -> PathBuf {
     dir
 }
 
-/// A loopback port that nobody listens on at this moment.
-pub(crate) fn free_port() -> u16 {
+/// A port of loopback that nobody has at this moment.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
     listener.local_addr().expect("an address").port()
 }

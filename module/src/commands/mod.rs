@@ -4,6 +4,7 @@ pub mod add;
 pub mod check;
 pub mod eval;
 pub mod madd;
+pub mod metrics;
 mod parse;
 pub mod policy;
 pub mod policy_show;

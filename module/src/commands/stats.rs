@@ -12,7 +12,7 @@ use crate::metrics;
 use crate::metrics::times::Times;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
-use crate::queue::stats::{Counts, oldest_active_ms, oldest_waiting_ms};
+use crate::queue::stats::{Ages, Counts};
 use crate::queue::store::{Kind, Store};
 use crate::redis::Context;
 use crate::redis::context::now_ms;
@@ -59,11 +59,12 @@ fn one(context: Context, queue: &QueueName) -> Result<Reply> {
     {
         return Err(Error::NoQueue(queue.display().into_owned()));
     }
-    let now = now_ms();
+    let ages = Ages::read(&store, queue, &keys, now_ms())?;
     let mut fields = count_fields(counts);
     fields.extend([
-        ("oldest-waiting-ms".to_owned(), oldest_waiting_ms(&store, queue, &keys, now)?.into()),
-        ("oldest-active-ms".to_owned(), oldest_active_ms(&store, queue, &keys, now)?.into()),
+        ("oldest-waiting-ms".to_owned(), ages.oldest_waiting_ms.into()),
+        ("oldest-active-ms".to_owned(), ages.oldest_active_ms.into()),
+        ("stalled".to_owned(), ages.stalled.into()),
         ("events".to_owned(), store.len(&keys.events).into()),
     ]);
     fields.extend(pace_fields(&rates::picture(context.db(), queue)));

@@ -13,6 +13,7 @@ pub mod queues;
 pub mod rates;
 pub mod sizes;
 mod starts;
+mod survey;
 pub mod ticket;
 pub mod ticks;
 pub mod trims;
@@ -31,6 +32,7 @@ pub fn tick(context: Context) -> u64 {
     ticket::expire();
     rates::set_primary(context.is_primary());
     guard::set_primary(context.is_primary());
+    survey::slice(context);
     let scanning = queues::scan_slice(context);
     let trimming = trims::slice(context);
     let checking = checks::slice(context);
@@ -54,6 +56,7 @@ fn on_change(change: Change) {
     checks::on_change(change);
     queues::on_change(change);
     rates::on_change(change);
+    survey::on_change();
     profiles::on_change(change);
     guard::on_change(change);
     trims::on_change(change);

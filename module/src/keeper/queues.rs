@@ -4,6 +4,7 @@
 //! writes. Readers check that the hash still exists, so a queue that vanished without an event is never shown.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -76,6 +77,12 @@ pub fn batches(size: usize) -> Vec<(i32, Vec<QueueName>)> {
         }
     }
     batches
+}
+
+/// The next queues behind `after`, in the order of databases and names.
+pub fn next(after: Option<&(i32, QueueName)>, count: usize) -> Vec<(i32, QueueName)> {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    state().known.range((from, Bound::Unbounded)).take(count).cloned().collect()
 }
 
 /// The name, without its suffix, is that of a queue of this node.

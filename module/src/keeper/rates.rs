@@ -5,13 +5,14 @@
 //! is read. Replicas see the same entries: they keep rates warm for a failover and count no totals, so that a sum over
 //! nodes counts each job once. Writes no key.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::queues;
 use super::starts::Starts;
+use crate::config;
 use crate::metrics::times::{Recent, Times};
 use crate::metrics::window::{Hour, Minute};
 use crate::queue::due::stored_delay_ms;
@@ -60,8 +61,18 @@ pub struct Picture {
     pub run: (Times, Times),
 }
 
+/// What happened in queues while they were not shown one by one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Others {
+    pub totals: Totals,
+    pub wait: Times,
+    pub run: Times,
+}
+
 #[derive(Default)]
 struct Followed {
+    /// It has series of its own; otherwise it also counts among the others.
+    shown: bool,
     totals: Totals,
     added: Minute,
     completed: Minute,
@@ -78,6 +89,9 @@ struct State {
     databases: Vec<(i32, Queues)>,
     queues: usize,
     starts: Starts,
+    /// Queues that have series of their own; a place is kept until the queue is gone.
+    shown: BTreeSet<(i32, Box<[u8]>)>,
+    others: Others,
 }
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
@@ -87,7 +101,13 @@ static LOADING: AtomicBool = AtomicBool::new(false);
 /// Never held across a call to the server.
 fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
     let mut state: MutexGuard<'_, Option<State>> = STATE.lock().unwrap_or_else(PoisonError::into_inner);
-    work(state.get_or_insert_with(|| State { databases: Vec::new(), queues: 0, starts: Starts::default() }))
+    work(state.get_or_insert_with(|| State {
+        databases: Vec::new(),
+        queues: 0,
+        starts: Starts::default(),
+        shown: BTreeSet::new(),
+        others: Others::default(),
+    }))
 }
 
 impl State {
@@ -103,19 +123,42 @@ impl State {
         self.databases.iter().find(|(of, _)| *of == db)?.1.get(queue).map(Box::as_ref)
     }
 
-    fn get_mut(&mut self, db: i32, queue: &[u8]) -> Option<&mut Followed> {
-        self.databases.iter_mut().find(|(of, _)| *of == db)?.1.get_mut(queue).map(Box::as_mut)
+    /// A queue, and where it counts besides.
+    fn get_mut(&mut self, db: i32, queue: &[u8]) -> Option<(&mut Followed, Option<&mut Others>)> {
+        let Self { databases, others, .. } = self;
+        let followed = databases.iter_mut().find(|(of, _)| *of == db)?.1.get_mut(queue).map(Box::as_mut)?;
+        let others = (!followed.shown).then_some(others);
+        Some((followed, others))
     }
 
     fn follow(&mut self, db: i32, queue: &[u8]) {
-        if self.queues < MAX_QUEUES && self.database(db).insert(queue.into(), Box::default()).is_none() {
-            self.queues += 1;
+        if self.queues < MAX_QUEUES {
+            let shown = self.show(db, queue);
+            let fresh = Box::new(Followed { shown, ..Followed::default() });
+            if self.database(db).insert(queue.into(), fresh).is_none() {
+                self.queues += 1;
+            }
         }
+    }
+
+    /// Gives the queue a place among those shown, where there is one.
+    fn show(&mut self, db: i32, queue: &[u8]) -> bool {
+        let entry = (db, queue.into());
+        self.shown.contains(&entry) || (self.shown.len() < config::metrics_queues() && self.shown.insert(entry))
     }
 
     fn recount(&mut self) {
         self.databases.retain(|(_, queues)| !queues.is_empty());
         self.queues = self.databases.iter().map(|(_, queues)| queues.len()).sum();
+    }
+}
+
+impl Followed {
+    fn count(&mut self, others: Option<&mut Others>, which: fn(&mut Totals) -> &mut u64, counted: bool) {
+        *which(&mut self.totals) += u64::from(counted);
+        if let Some(others) = others {
+            *which(&mut others.totals) += u64::from(counted);
+        }
     }
 }
 
@@ -144,6 +187,34 @@ pub fn picture(db: i32, queue: &QueueName) -> Picture {
             run: (followed.run.total, followed.run.lately(now)),
         })
     })
+}
+
+/// Whether the queue has series of its own, from now on at the latest.
+pub fn shown(db: i32, queue: &QueueName) -> bool {
+    with(|state| {
+        let shown = state.show(db, queue.as_bytes());
+        if let Some((followed, _)) = state.get_mut(db, queue.as_bytes()) {
+            followed.shown = shown;
+        }
+        shown
+    })
+}
+
+/// Takes places away where the setting has become lower.
+pub fn keep_shown_within(limit: usize) {
+    with(|state| {
+        while state.shown.len() > limit {
+            let Some((db, queue)) = state.shown.pop_last() else { break };
+            if let Some((followed, _)) = state.get_mut(db, &queue) {
+                followed.shown = false;
+            }
+        }
+    });
+}
+
+/// What happened in queues without series of their own.
+pub fn others() -> Others {
+    with(|state| state.others)
 }
 
 /// Queues followed, and running jobs whose start is remembered.
@@ -180,21 +251,24 @@ fn count(context: Context, db: i32, queue: &[u8], entry: &Entry, now: u64) {
     let job = entry.second.as_ref().map_or(&b""[..], |id| id.as_bytes());
     match event {
         b"added" => with(|state| {
-            let Some(followed) = state.get_mut(db, queue) else { return };
-            followed.totals.added += u64::from(counted);
+            let Some((followed, others)) = state.get_mut(db, queue) else { return };
+            followed.count(others, |totals| &mut totals.added, counted);
             followed.added.add(now, 1);
         }),
         b"stalled" => with(|state| {
-            let Some(followed) = state.get_mut(db, queue) else { return };
-            followed.totals.stalled += u64::from(counted);
+            let Some((followed, others)) = state.get_mut(db, queue) else { return };
+            followed.count(others, |totals| &mut totals.stalled, counted);
         }),
         b"active" => {
             let waited = first_wait_us(context, queue, job, now);
             with(|state| {
                 let key = state.starts.key(db, queue, job);
                 state.starts.put(key, Instant::now());
-                if let (Some(waited), Some(followed)) = (waited, state.get_mut(db, queue)) {
+                if let (Some(waited), Some((followed, others))) = (waited, state.get_mut(db, queue)) {
                     followed.wait.add(now, waited, counted);
+                    if let Some(others) = others.filter(|_| counted) {
+                        others.wait.add(waited);
+                    }
                 }
             });
         }
@@ -209,17 +283,20 @@ fn count(context: Context, db: i32, queue: &[u8], entry: &Entry, now: u64) {
                 None => since_us(context, queue, job, Known::ProcessedOn, now),
             };
             with(|state| {
-                let Some(followed) = state.get_mut(db, queue) else { return };
+                let Some((followed, mut others)) = state.get_mut(db, queue) else { return };
                 if event == b"completed" {
-                    followed.totals.completed += u64::from(counted);
+                    followed.count(others.as_deref_mut(), |totals| &mut totals.completed, counted);
                     followed.completed.add(now, 1);
                 } else {
-                    followed.totals.failed += u64::from(counted);
+                    followed.count(others.as_deref_mut(), |totals| &mut totals.failed, counted);
                     followed.failed.add(now, 1);
                     followed.failed_hour.add(now, 1);
                 }
                 if let Some(ran) = ran {
                     followed.run.add(now, ran, counted);
+                    if let Some(others) = others.filter(|_| counted) {
+                        others.run.add(ran);
+                    }
                 }
             });
         }
@@ -256,6 +333,7 @@ fn since_us(context: Context, queue: &[u8], job: &[u8], field: Known, now: u64) 
 /// The queue is gone from this node.
 pub fn forget(db: i32, queue: &[u8]) {
     with(|state| {
+        state.shown.remove(&(db, queue.into()));
         if state.database(db).remove(queue).is_some() {
             state.recount();
         }
@@ -274,16 +352,17 @@ pub fn on_change(change: Change) {
         Change::Loaded => LOADING.store(false, Ordering::Relaxed),
         Change::Flushed(of) => with(|state| {
             state.databases.retain(|(db, _)| of.is_some_and(|of| of != *db));
+            state.shown.retain(|(db, _)| of.is_some_and(|of| of != *db));
             state.recount();
         }),
         Change::Swapped(first, second) => with(|state| {
-            for (db, _) in &mut state.databases {
-                *db = match *db {
-                    at if at == first => second,
-                    at if at == second => first,
-                    at => at,
-                };
-            }
+            let swapped = |db| match db {
+                _ if db == first => second,
+                _ if db == second => first,
+                _ => db,
+            };
+            state.databases.iter_mut().for_each(|(db, _)| *db = swapped(*db));
+            state.shown = std::mem::take(&mut state.shown).into_iter().map(|(db, name)| (swapped(db), name)).collect();
         }),
     }
 }

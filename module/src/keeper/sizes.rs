@@ -10,6 +10,13 @@ pub struct Size {
     pub retained: u64,
 }
 
+impl Size {
+    /// The parts of the total, by what the bytes belong to.
+    pub fn classes(&self) -> [(&'static str, u64); 2] {
+        [("unfinished", self.total.saturating_sub(self.retained)), ("finished", self.retained)]
+    }
+}
+
 /// The size of a queue in database `db`; zeroes before it was sampled.
 pub fn of(_db: i32, _queue: &QueueName) -> Size {
     Size::default()

@@ -1,5 +1,10 @@
-//! Counters of this node and their INFO sections. Reads no key.
+//! Counters of this node, their INFO sections, the snapshot that others read, and what Prometheus gets. Reads no key.
 
+mod exposition;
+pub mod http;
+pub mod label;
+pub mod render;
+pub mod snapshot;
 pub mod times;
 pub mod window;
 
@@ -33,11 +38,18 @@ pub static TRIMMED_BYTES: Counter = Counter::new();
 pub static SLICES: Counter = Counter::new();
 /// Errors after the first write of an operation: none is known to be possible.
 pub static LATE_ERRORS: Counter = Counter::new();
+pub static SLICES_US: Counter = Counter::new();
 static LONGEST_SLICE_US: AtomicU64 = AtomicU64::new(0);
 
 pub fn slice_took(micros: u64) {
     SLICES.add(1);
+    SLICES_US.add(micros);
     LONGEST_SLICE_US.fetch_max(micros, Ordering::Relaxed);
+}
+
+/// Microseconds.
+pub fn longest_slice_us() -> u64 {
+    LONGEST_SLICE_US.load(Ordering::Relaxed)
 }
 
 /// Counts and logs an error that came after the first write.
@@ -71,7 +83,7 @@ pub fn info() -> Vec<Section> {
                 ("queue_scan_running", u64::from(queues.scanning)),
                 ("trims_running", keeper::trims::running()),
                 ("slices", SLICES.get()),
-                ("longest_slice_us", LONGEST_SLICE_US.load(Ordering::Relaxed)),
+                ("longest_slice_us", longest_slice_us()),
             ],
         },
         Section {

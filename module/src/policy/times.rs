@@ -8,11 +8,12 @@ const BUCKETS: usize = 160;
 pub struct Times {
     counts: Box<[u64; BUCKETS]>,
     total: u64,
+    sum: u64,
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Self { counts: Box::new([0; BUCKETS]), total: 0 }
+        Self { counts: Box::new([0; BUCKETS]), total: 0, sum: 0 }
     }
 }
 
@@ -25,6 +26,21 @@ impl Times {
         let bucket = (power as usize * 4 + quarter as usize).min(BUCKETS - 1);
         self.counts[bucket] += 1;
         self.total += 1;
+        self.sum = self.sum.saturating_add(nanos);
+    }
+
+    pub fn count(&self) -> u64 {
+        self.total
+    }
+
+    /// Nanoseconds of all calls together.
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// Calls that took less than `1 << power` nanoseconds.
+    pub fn below(&self, power: u32) -> u64 {
+        self.counts[..(power as usize * 4).min(BUCKETS)].iter().sum()
     }
 
     /// Upper bound of the bucket that holds the share, nanoseconds; 0 where nothing was timed.
@@ -55,5 +71,8 @@ mod tests {
             assert!(said >= truth && said <= truth * 1.26, "{share}: {said}");
         }
         assert_eq!(Times::default().percentile(0.5), 0);
+        // 10 to 4090 ns of 10 to 10000.
+        assert_eq!((times.below(12), times.below(0), times.below(60)), (409, 0, 1000));
+        assert_eq!((times.count(), times.sum()), (1000, 5_005_000));
     }
 }

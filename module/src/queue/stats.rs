@@ -1,10 +1,11 @@
-//! Counts of a queue, each read in O(1).
+//! Counts and ages of a queue, read without walking over its jobs.
 
+use super::due::stored_delay_ms;
 use super::error::Result;
 use super::fields::Known;
 use super::job::QueueKeys;
-use super::keys::QueueName;
-use super::store::Store;
+use super::keys::{QueueName, sub_key};
+use super::store::{Kind, Store};
 
 /// Jobs by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,22 +38,69 @@ impl Counts {
     }
 }
 
-/// Age of the job that leaves `wait` next, milliseconds; 0 where there is none.
-pub fn oldest_waiting_ms(store: &impl Store, queue: &QueueName, keys: &QueueKeys, now_ms: u64) -> Result<u64> {
-    age(store, queue, &keys.wait, Known::Timestamp, now_ms)
+/// The longest running jobs whose locks are looked at.
+const LOOKED_AT: i64 = 10;
+/// A prioritized job's score is its priority times this, plus a counter (getPriorityScore).
+const PRIORITY_STEP: f64 = 4_294_967_296.0;
+
+/// How long jobs have been where they are. Each is read in O(log n) at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    pub oldest_waiting_ms: u64,
+    pub oldest_active_ms: u64,
+    /// Of the ten longest running jobs those whose lock has run out: their worker has gone silent.
+    pub stalled: u64,
 }
 
-/// Run time of the job that has been active longest, milliseconds; 0 where there is none.
-pub fn oldest_active_ms(store: &impl Store, queue: &QueueName, keys: &QueueKeys, now_ms: u64) -> Result<u64> {
-    age(store, queue, &keys.active, Known::ProcessedOn, now_ms)
-}
-
-fn age(store: &impl Store, queue: &QueueName, list: &[u8], field: Known, now_ms: u64) -> Result<u64> {
-    if store.kind(list) != super::store::Kind::List {
-        return Ok(0);
+impl Ages {
+    pub fn read(store: &impl Store, queue: &QueueName, keys: &QueueKeys, now_ms: u64) -> Result<Self> {
+        let running = match store.kind(&keys.active) {
+            Kind::List => store.lrange(&keys.active, -LOOKED_AT, -1)?,
+            _ => Vec::new(),
+        };
+        let since = running.last().and_then(|id| number(store.hget(&queue.key(id), Known::ProcessedOn.into())?));
+        let stalled = running.iter().filter(|id| store.kind(&sub_key(&queue.key(id), ":lock")) == Kind::None).count();
+        Ok(Self {
+            oldest_waiting_ms: oldest_waiting_ms(store, queue, keys, now_ms)?,
+            oldest_active_ms: since.map_or(0, |since| passed(since, now_ms)),
+            stalled: stalled as u64,
+        })
     }
-    let Some(id) = store.lindex(list, -1)? else { return Ok(0) };
-    let since = store.hget(&queue.key(&id), field.into()).unwrap_or_default();
-    let since = std::str::from_utf8(&since).ok().and_then(|text| text.parse::<f64>().ok());
-    Ok(since.map_or(0, |since| (now_ms as f64 - since).max(0.0) as u64))
+}
+
+/// For how long the job has been due that leaves `wait` (or `paused`) next, or the next one of the highest or the lowest
+/// priority, whichever waits longest; milliseconds, 0 where none waits.
+pub fn oldest_waiting_ms(store: &impl Store, queue: &QueueName, keys: &QueueKeys, now_ms: u64) -> Result<u64> {
+    let mut oldest = 0;
+    for list in [&keys.wait, &keys.paused] {
+        if store.kind(list) == Kind::List
+            && let Some(id) = store.lindex(list, -1)?
+        {
+            oldest = oldest.max(due_for(store, &queue.key(&id), now_ms));
+        }
+    }
+    if let Some(last) = store.zmax_score(&keys.prioritized, f64::NEG_INFINITY, f64::INFINITY) {
+        let lowest = (last / PRIORITY_STEP).floor() * PRIORITY_STEP;
+        for from in [f64::NEG_INFINITY, lowest] {
+            for id in store.zrange_by_score(&keys.prioritized, from, f64::INFINITY, 0, 1)? {
+                oldest = oldest.max(due_for(store, &queue.key(&id), now_ms));
+            }
+        }
+    }
+    Ok(oldest)
+}
+
+/// A job is due from its timestamp on, or after its own delay.
+fn due_for(store: &impl Store, job: &[u8], now_ms: u64) -> u64 {
+    let Some(added) = number(store.hget(job, Known::Timestamp.into()).unwrap_or_default()) else { return 0 };
+    let delay = store.hget(job, Known::Opts.into()).map_or(0.0, |opts| stored_delay_ms(&opts));
+    passed(added + delay, now_ms)
+}
+
+fn number(text: Vec<u8>) -> Option<f64> {
+    std::str::from_utf8(&text).ok()?.parse().ok()
+}
+
+fn passed(since: f64, now_ms: u64) -> u64 {
+    (now_ms as f64 - since).max(0.0) as u64
 }

@@ -1,6 +1,6 @@
 //! Commands that only read, and the check, which mends where asked.
 
-use super::super::{check, queues, slot, stats};
+use super::super::{check, metrics, queues, slot, stats};
 use super::{QUEUE, option};
 use crate::redis::command::{Arg, ArgKind, Definition, KeyUse};
 
@@ -73,5 +73,17 @@ pub(super) static COMMANDS: &[Definition] = &[
             },
             option("limit", "LIMIT", ArgKind::Integer, "Findings after which it stops."),
         ],
+    },
+    Definition {
+        name: "BULL.METRICS",
+        run: Some(metrics::run),
+        flags: "readonly",
+        categories: "read slow",
+        arity: 1,
+        key: KeyUse::None,
+        summary: "The metrics of this node in Prometheus' text format, as /metrics serves them; at most a few seconds old.",
+        complexity: "O(N) with the queues shown, on a thread of its own",
+        since: "0.1.0",
+        args: &[],
     },
 ];

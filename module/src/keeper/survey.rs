@@ -1,0 +1,188 @@
+//! The snapshot for everybody who wants numbers: a walk over the queues of this node, a slice of time a turn, and what
+//! it found published at its end. Reads keys, writes none.
+//!
+//! A walk takes at most [`SHARE`] of the time, so that it lasts longer where there are more queues: about a second with
+//! a thousand of them. A replica shows no queues, so that a sum over nodes counts each queue once.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{admission, guard, node, profiles, queues, rates, sizes, trims};
+use crate::metrics::snapshot::{self, NodeFacts, PolicyFacts, QueueFacts, Rest, Snapshot};
+use crate::metrics::{self, label};
+use crate::policy::registry::Policy;
+use crate::queue::job::QueueKeys;
+use crate::queue::keys::QueueName;
+use crate::queue::stats::{Ages, Counts};
+use crate::queue::store::{Kind, Store};
+use crate::redis::Context;
+use crate::redis::context::now_ms;
+use crate::redis::store::LiveStore;
+use crate::{config, entry};
+
+/// A slice is followed by so many times its own length without one: 0.5 % of a core.
+const SHARE: u32 = 200;
+/// Longest slice, whatever `bull.slice-us` allows.
+const LONGEST: Duration = Duration::from_micros(500);
+/// From the start of a walk to the start of the next at least.
+const PERIOD: Duration = Duration::from_millis(1000);
+/// Queues taken from the registry at a time.
+const BATCH: usize = 16;
+
+struct Walk {
+    began: Instant,
+    after: Option<(i32, QueueName)>,
+    queues: Vec<QueueFacts>,
+    rest: Rest,
+}
+
+struct State {
+    walk: Option<Walk>,
+    next: Option<Instant>,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { walk: None, next: None });
+
+/// Databases were emptied, loaded or swapped, or this node's part has changed: what the walk has seen no longer holds.
+pub fn on_change() {
+    let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    *state = State { walk: None, next: None };
+}
+
+/// A piece of the walk, where it is due.
+pub fn slice(context: Context) {
+    let start = Instant::now();
+    let walk = {
+        let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.next.is_some_and(|next| start < next) {
+            return;
+        }
+        state.walk.take()
+    };
+    let mut walk = walk.unwrap_or_else(|| {
+        rates::keep_shown_within(config::metrics_queues());
+        Walk { began: start, after: None, queues: Vec::new(), rest: Rest::default() }
+    });
+    let before = context.db();
+    let done = !context.is_primary() || context.is_loading() || on(context, &mut walk, start);
+    context.select(before);
+    let took = start.elapsed();
+    metrics::slice_took(took.as_micros() as u64);
+    let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    let rested = start + took * SHARE;
+    if done {
+        state.next = Some(rested.max(walk.began + PERIOD));
+        drop(state);
+        publish(context, walk);
+    } else {
+        state.next = Some(rested);
+        state.walk = Some(walk);
+    }
+}
+
+/// Goes on for the length of a slice. True at the end of the walk.
+fn on(context: Context, walk: &mut Walk, start: Instant) -> bool {
+    let length = config::slice().min(LONGEST);
+    let now = now_ms();
+    loop {
+        let batch = queues::next(walk.after.as_ref(), BATCH);
+        if batch.is_empty() {
+            return true;
+        }
+        for (db, name) in batch {
+            if context.select(db) {
+                look(context, db, &name, now, walk);
+            }
+            walk.after = Some((db, name));
+            if start.elapsed() >= length {
+                return false;
+            }
+        }
+    }
+}
+
+fn look(context: Context, db: i32, name: &QueueName, now: u64, walk: &mut Walk) {
+    let store = LiveStore(context);
+    let keys = QueueKeys::of(name);
+    if store.kind(&keys.meta) != Kind::Hash {
+        return;
+    }
+    let counts = Counts::read(&store, &keys);
+    let ages = Ages::read(&store, name, &keys, now).unwrap_or_default();
+    let (picture, size) = (rates::picture(db, name), sizes::of(db, name));
+    if !rates::shown(db, name) {
+        return walk.rest.add(counts, ages, picture.failed_last_hour, size);
+    }
+    let text = name.display();
+    let (prefix, queue) = label::split(&text, |other| queues::knows(db, other.as_bytes()));
+    walk.queues.push(QueueFacts {
+        db,
+        name: name.clone(),
+        prefix,
+        queue,
+        counts,
+        ages,
+        totals: picture.totals,
+        failed_last_hour: picture.failed_last_hour,
+        wait: picture.wait.0,
+        run: picture.run.0,
+        size,
+        limits: profiles::limits(context, name, &keys),
+        verdicts: guard::of(db, name).policies,
+    });
+}
+
+fn publish(context: Context, walk: Walk) {
+    let others = rates::others();
+    let mut rest = walk.rest;
+    (rest.totals, rest.wait, rest.run) = (others.totals, others.wait, others.run);
+    let (used_memory, max_memory) = node::memory();
+    let (registry, (queues_followed, running_jobs_timed)) = (queues::snapshot(), rates::sizes());
+    snapshot::publish(Snapshot {
+        number: 0,
+        taken_ms: now_ms(),
+        round_ms: walk.began.elapsed().as_millis() as u64,
+        node: NodeFacts {
+            primary: context.is_primary(),
+            used_memory,
+            max_memory,
+            queues: registry.known,
+            queues_followed,
+            running_jobs_timed,
+            scanning: registry.scanning,
+            jobs_added: metrics::ADDED.get(),
+            jobs_refused: metrics::REFUSED.get(),
+            jobs_trimmed: metrics::TRIMMED_JOBS.get(),
+            bytes_trimmed: metrics::TRIMMED_BYTES.get(),
+            trims_running: trims::running(),
+            slices: metrics::SLICES.get(),
+            slices_us: metrics::SLICES_US.get(),
+            longest_slice_us: metrics::longest_slice_us(),
+            panics: entry::panics(),
+            late_errors: metrics::LATE_ERRORS.get(),
+        },
+        guard: guard::totals(),
+        policies: admission::policies().policies().iter().map(policy).collect(),
+        queues: walk.queues,
+        rest,
+    });
+}
+
+fn policy(policy: &Policy) -> PolicyFacts {
+    let counters = policy.counters;
+    PolicyFacts {
+        name: policy.name.clone(),
+        version: policy.compiled.description.version.clone(),
+        mode: policy.settings.mode.name(),
+        digest: policy.compiled.digest[..12].to_owned(),
+        suspended: policy.suspended,
+        calls: counters.calls,
+        admitted: counters.all.admitted,
+        rejected: counters.all.rejected,
+        deferred: counters.all.deferred,
+        displaced: counters.all.displaced,
+        observed: counters.all.observed,
+        faults: counters.faults,
+        times: policy.times.clone(),
+    }
+}
