@@ -34,7 +34,7 @@ fn start(context: Context, args: Args<'_>) -> Result<Option<Reply>> {
     if context.setting() == Setting::Nested {
         return Ok(Some(Reply::Text(render::text(snapshot, only))));
     }
-    hand_over(Work { snapshot, only, waiting: wait(context, None) })?;
+    hand_over(Work { snapshot, only, waiting: wait(context) })?;
     Ok(None)
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{admission, guard, node, profiles, queues, rates, sizes, trims};
 use crate::metrics::snapshot::{self, NodeFacts, PolicyFacts, QueueFacts, Rest, Snapshot};
 use crate::metrics::{self, label};
-use crate::policy::registry::Policy;
+use crate::policy::member::{Policy, State as PolicyState};
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::stats::{Ages, Counts};
@@ -172,10 +172,10 @@ fn policy(policy: &Policy) -> PolicyFacts {
     let counters = policy.counters;
     PolicyFacts {
         name: policy.name.clone(),
-        version: policy.compiled.description.version.clone(),
+        version: policy.version().to_owned(),
         mode: policy.settings.mode.name(),
-        digest: policy.compiled.digest[..12].to_owned(),
-        suspended: policy.suspended,
+        digest: policy.code().map_or(String::new(), |code| code.compiled.digest[..12].to_owned()),
+        suspended: matches!(policy.state(), PolicyState::Suspended | PolicyState::Broken),
         calls: counters.calls,
         admitted: counters.all.admitted,
         rejected: counters.all.rejected,

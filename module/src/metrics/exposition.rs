@@ -283,8 +283,11 @@ impl Shown {
             ];
             gauge(&mut metric, &labels, 1.0)?;
         }
-        let mut metric =
-            out.metric("bull_policy_suspended", "1 where repeated failures suspended it", MetricType::Gauge)?;
+        let mut metric = out.metric(
+            "bull_policy_suspended",
+            "1 where it is not asked: suspended, or its files cannot be used",
+            MetricType::Gauge,
+        )?;
         for policy in all {
             gauge(&mut metric, &named(policy), f64::from(u8::from(policy.suspended)))?;
         }

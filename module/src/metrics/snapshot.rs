@@ -57,8 +57,9 @@ pub struct PolicyFacts {
     pub name: String,
     pub version: String,
     pub mode: &'static str,
-    /// The first twelve digits.
+    /// The first twelve digits; empty before it is compiled.
     pub digest: String,
+    /// It is not asked: suspended after failures, or its files cannot be used.
     pub suspended: bool,
     pub calls: u64,
     pub admitted: u64,

@@ -81,8 +81,9 @@ pub fn oldest_waiting_ms(store: &impl Store, queue: &QueueName, keys: &QueueKeys
     }
     if let Some(last) = store.zmax_score(&keys.prioritized, f64::NEG_INFINITY, f64::INFINITY) {
         let lowest = (last / PRIORITY_STEP).floor() * PRIORITY_STEP;
-        for from in [f64::NEG_INFINITY, lowest] {
-            for id in store.zrange_by_score(&keys.prioritized, from, f64::INFINITY, 0, 1)? {
+        let before_lowest = store.zcount(&keys.prioritized, f64::NEG_INFINITY, lowest - 1.0)?;
+        for first in [0, before_lowest] {
+            for id in store.zrange(&keys.prioritized, first, 1)? {
                 oldest = oldest.max(due_for(store, &queue.key(&id), now_ms));
             }
         }
