@@ -3,6 +3,9 @@
 //! The plan of sends is fixed (an open loop). A PING that could not be sent in time because the one
 //! before it was still unanswered counts from when it should have been sent, so one long stop is
 //! seen as what it is. A late wake-up of this thread itself is not the server's and does not count.
+//!
+//! A probe that watches the server's threads also says which part of a wait was its own: not the time in which the
+//! server's main thread or the probe was ready to run and another program had the core.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,15 +13,35 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
+use crate::cores::{Cores, Reading};
 
 /// One PING in so long.
 const PERIOD: Duration = Duration::from_millis(1);
+
+/// The kernel brings the count of a running thread up to date once a tick, 4 ms at most: so many PINGs around a wait
+/// are searched for what the server's own threads took.
+const TICK: usize = 5;
 
 /// A probe at work.
 #[derive(Debug)]
 pub struct Probe {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<Vec<Duration>, String>>,
+    thread: JoinHandle<Result<Vec<Wait>, String>>,
+}
+
+/// One PING's wait, and the counts before it was sent and after its answer.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    since: Instant,
+    answered: Instant,
+    before: Reading,
+    after: Reading,
+}
+
+impl Wait {
+    fn long(&self) -> Duration {
+        self.answered - self.since
+    }
 }
 
 /// What a probe has seen.
@@ -28,25 +51,45 @@ pub struct Latency {
     pub p50: Duration,
     pub p99: Duration,
     pub max: Duration,
+    /// The longest wait without what other programs took from it. What the server's other threads ran in that time is
+    /// never taken for another program's. Equals `max` for a probe that watches nothing.
+    pub own: Duration,
+    /// The longest time within one wait that other programs had the core which the server or the probe wanted.
+    pub foreign: Duration,
 }
 
 impl Probe {
     /// Starts probing the server at this port.
     pub fn start(port: u16) -> Probe {
+        Probe::at(port, None)
+    }
+
+    /// Starts probing the server at this port, and watches the threads that its process has now.
+    pub fn watching(port: u16, process: u32) -> Probe {
+        Probe::at(port, Some(process))
+    }
+
+    fn at(port: u16, process: Option<u32>) -> Probe {
         let stop = Arc::new(AtomicBool::new(false));
         let mut client = Client::connect(port).unwrap_or_else(|error| panic!("no connection to port {port}: {error}"));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
+            let cores = process.map(Cores::of);
+            let counts = || cores.as_ref().map(Cores::read).unwrap_or_default();
             let mut waits = Vec::new();
+            let mut after = counts();
             let mut answered = Instant::now();
             let mut planned = answered;
             while !stopped.load(Ordering::Relaxed) {
                 planned += PERIOD;
                 thread::sleep(planned.saturating_duration_since(Instant::now()));
-                let since = if answered > planned { planned } else { Instant::now() };
+                let late = answered > planned;
+                let before = if late { after } else { counts() };
+                let since = if late { planned } else { Instant::now() };
                 client.try_cmd(&["PING"]).map_err(|error| format!("PING: {error}"))?;
                 answered = Instant::now();
-                waits.push(answered - since);
+                after = counts();
+                waits.push(Wait { since, answered, before, after });
                 // After our own oversleeping there is no burst to catch up.
                 if since > planned + PERIOD {
                     planned = since;
@@ -64,10 +107,79 @@ impl Probe {
     pub fn stop(self) -> Latency {
         self.stop.store(true, Ordering::Relaxed);
         let waits = self.thread.join().expect("the probe's thread");
-        let mut waits = waits.unwrap_or_else(|error| panic!("the probe lost its server: {error}"));
-        waits.sort_unstable();
-        let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
+        let waits = waits.unwrap_or_else(|error| panic!("the probe lost its server: {error}"));
         assert!(!waits.is_empty(), "the probe measured nothing");
-        Latency { samples: waits.len(), p50: at(0.50), p99: at(0.99), max: at(1.0) }
+        let foreign: Vec<_> = (0..waits.len()).map(|index| foreign(&waits, index)).collect();
+        let own = waits.iter().zip(&foreign).map(|(wait, foreign)| wait.long().saturating_sub(*foreign));
+        let (own, foreign) = (own.max().unwrap_or_default(), foreign.iter().copied().max().unwrap_or_default());
+        let mut long: Vec<_> = waits.iter().map(Wait::long).collect();
+        long.sort_unstable();
+        let at = |share: f64| long[((long.len() - 1) as f64 * share) as usize];
+        Latency { samples: long.len(), p50: at(0.50), p99: at(0.99), max: at(1.0), own, foreign }
+    }
+}
+
+/// What others took from this PING's wait: the time without a core, as far as the server's own threads cannot have had
+/// that core.
+fn foreign(waits: &[Wait], index: usize) -> Duration {
+    let Wait { since, after, .. } = waits[index];
+    // A PING that stood behind others began its wait while one of those was on its way.
+    let mut begun = index;
+    while begun > 0 && waits[begun - 1].answered > since {
+        begun -= 1;
+    }
+    let without_core = after.without_core.saturating_sub(waits[begun].before.without_core);
+    let last = waits[(index + TICK).min(waits.len() - 1)].after;
+    let background = last.background.saturating_sub(waits[begun.saturating_sub(TICK)].before.background);
+    without_core.saturating_sub(background)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A PING each, as milliseconds: when it was to be sent, when it was answered, the counts after it.
+    fn waits(pings: &[(u64, u64, u64, u64)]) -> Vec<Wait> {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        let mut before = Reading::default();
+        let mut waits = Vec::new();
+        for &(since, answered, without_core, background) in pings {
+            let after = Reading { without_core: ms(without_core), background: ms(background) };
+            waits.push(Wait { since: start + ms(since), answered: start + ms(answered), before, after });
+            before = after;
+        }
+        waits
+    }
+
+    fn own_ms(pings: &[(u64, u64, u64, u64)]) -> Vec<u128> {
+        let waits = waits(pings);
+        (0..waits.len()).map(|index| waits[index].long().saturating_sub(foreign(&waits, index)).as_millis()).collect()
+    }
+
+    #[test]
+    fn what_another_program_took_is_not_the_servers() {
+        assert_eq!(own_ms(&[(0, 10, 9, 0)]), [1]);
+    }
+
+    #[test]
+    fn what_the_servers_own_thread_took_is_the_servers() {
+        assert_eq!(own_ms(&[(0, 10, 9, 9)]), [10]);
+        assert_eq!(own_ms(&[(0, 10, 9, 4)]), [5]);
+    }
+
+    #[test]
+    fn a_count_that_comes_a_tick_late_is_still_the_servers() {
+        assert_eq!(own_ms(&[(0, 10, 9, 0), (11, 11, 9, 9)]), [10, 0]);
+    }
+
+    #[test]
+    fn pings_that_stood_behind_a_late_one_share_its_excuse() {
+        assert_eq!(own_ms(&[(0, 7, 7, 0), (1, 7, 7, 0), (2, 7, 7, 0)]), [0, 0, 0]);
+    }
+
+    #[test]
+    fn an_excuse_ends_with_the_waits_it_was_for() {
+        assert_eq!(own_ms(&[(0, 7, 7, 0), (8, 15, 7, 0)]), [0, 7]);
     }
 }

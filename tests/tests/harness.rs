@@ -85,9 +85,10 @@ fn the_client_speaks_both_protocols_and_sends_raw_bytes() {
 #[test]
 fn the_probe_sees_a_stop_of_the_server() {
     let server = Server::stock();
-    let probe = Probe::start(server.port());
+    let probe = Probe::watching(server.port(), server.process());
     server.client().ok(&["DEBUG", "SLEEP", "0.1"]);
     let seen = probe.stop();
+    assert!(seen.own >= Duration::from_millis(80), "nobody else had the core: {seen:?}");
     assert!(seen.max >= Duration::from_millis(90), "{seen:?}");
     assert!(seen.p50 <= seen.p99 && seen.p99 <= seen.max, "{seen:?}");
 }

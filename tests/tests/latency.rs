@@ -14,7 +14,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(5);
 const RUNS: usize = 8;
 /// Runs at most, those that other programs spoiled included.
 const TRIES: usize = 40;
-/// Where other programs used so many cores, or an idle server kept its clients waiting so long, they spoiled the run.
+/// What a program of the machine takes from a single PING is counted and taken off. What our own threads may have taken is
+/// not, so beside other busy programs a PING may look late: where they used so many cores, or an idle server kept its clients waiting so long,
+/// they spoiled the run.
 const FOREIGN_CORES: f64 = 0.2;
 const IDLE_WAIT: Duration = Duration::from_millis(2);
 /// How often everything hostile happens in a run.
@@ -30,8 +32,11 @@ fn run() -> (Latency, Latency, f64) {
     let failing = guests::failing();
     let noise: Vec<_> = (0..5).map(|seed| guests::noise(seed, 200 * 1024)).collect();
     let endless = guests::looping_configure();
+    // Starts the thread that compiles, so that the probe counts what it takes.
+    let reply = try_load(&mut client, "first", &[], &noise[0]);
+    assert_eq!(reply.code().as_deref(), Some("BULLPOLICY"));
     let others = Others::than(&[server.process(), idle.process()]);
-    let (probe, control) = (Probe::start(server.port()), Probe::start(idle.port()));
+    let (probe, control) = (Probe::watching(server.port(), server.process()), Probe::start(idle.port()));
     for _ in 0..ROUNDS {
         for (name, wasm) in &failing {
             load(&mut client, name, &[], wasm);
@@ -59,10 +64,10 @@ fn nobody_waits_for_a_hostile_policy() {
             "beside hostile policies {ours:?}; on an idle stock server {idle:?}; others used {foreign_cores:.2} cores"
         );
         let spoiled = foreign_cores >= FOREIGN_CORES || idle.max >= IDLE_WAIT;
-        if ours.max >= LONGEST_WAIT && spoiled {
+        if ours.own >= LONGEST_WAIT && spoiled {
             continue;
         }
-        assert!(ours.max < LONGEST_WAIT, "a PING waited longer than {LONGEST_WAIT:?}: {ours:?}; idle: {idle:?}");
+        assert!(ours.own < LONGEST_WAIT, "a PING waited longer than {LONGEST_WAIT:?}: {ours:?}; idle: {idle:?}");
         measured += 1;
         if measured == RUNS {
             return;
