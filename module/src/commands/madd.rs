@@ -3,17 +3,24 @@
 //! A job that is refused is an error at its place and keeps none of the others out. Never more than [`MAX_JOBS`] jobs, since
 //! the main thread adds them in one go.
 
+use super::answer;
+use super::gate::Gate;
 use super::parse::Cursor;
-use super::{add, answer, queue};
+use super::prepared::prepared;
 use crate::error::{Error, Result};
-use crate::queue::job::QueueKeys;
+use crate::queue::job::NewJob;
 use crate::queue::opts::{JobOptions, Words};
 use crate::redis::Context;
+use crate::redis::context::now_ms;
 use crate::redis::reply::Reply;
 use crate::redis::string::Args;
+use crate::{config, queue};
 
 /// Most jobs of one command: some ten milliseconds of the main thread.
 pub const MAX_JOBS: usize = 1000;
+
+/// Where the first job's name lies among the arguments.
+const FIRST_NAME: usize = 2;
 
 /// The word for a job without options.
 const NO_OPTIONS: &[u8] = b"-";
@@ -24,7 +31,7 @@ pub fn run(context: Context, args: Args<'_>) -> Option<Reply> {
 
 fn add_many(context: Context, args: Args<'_>) -> Result<Reply> {
     let mut cursor = Cursor::new(args, 1);
-    let queue = queue(context, cursor.required("the queue")?)?;
+    let queue = prepared(context, cursor.required("the queue")?)?;
     let words = cursor.left();
     if words == 0 || !words.is_multiple_of(3) {
         return Err(Error::bad(format!(
@@ -34,16 +41,23 @@ fn add_many(context: Context, args: Args<'_>) -> Result<Reply> {
     if words / 3 > MAX_JOBS {
         return Err(Error::bad(format!("BULL.MADD takes at most {MAX_JOBS} jobs, not {}; send several", words / 3)));
     }
-    let keys = QueueKeys::of(&queue);
-    let mut replies = Vec::with_capacity(words / 3);
+    let now = now_ms();
+    let mut jobs = Vec::with_capacity(words / 3);
     while cursor.left() > 0 {
         let name = cursor.required("the job's name")?;
         let data = cursor.required("the job's data")?;
         let opts = Some(cursor.required("the job's options")?).filter(|&opts| opts != NO_OPTIONS);
-        let entered = JobOptions::parse(opts, Words::default())
-            .map_err(Error::from)
-            .and_then(|options| add::enter(context, &queue, &keys, name, data, options));
-        replies.push(entered.unwrap_or_else(Reply::from));
+        let job = JobOptions::parse(opts, Words::default())
+            .and_then(|options| NewJob::new(name, data, options, now, config::data_check()));
+        jobs.push(job);
     }
-    Ok(Reply::Array(replies))
+    let mut gate = Gate::open("BULL.MADD", context, args, &queue)?;
+    for job in jobs.iter().flatten() {
+        gate.may_enter(job)?;
+    }
+    let enter = |(index, job): (usize, queue::error::Result<NewJob<'_>>)| {
+        job.map_err(Error::from).and_then(|job| gate.enter(job, FIRST_NAME + 3 * index))
+    };
+    let replies = jobs.into_iter().enumerate().map(enter);
+    Ok(Reply::Array(replies.map(|entered| entered.map_or_else(Reply::from, Reply::Bulk)).collect()))
 }

@@ -3,11 +3,13 @@
 pub mod add;
 pub mod check;
 pub mod eval;
+mod gate;
 pub mod madd;
 pub mod metrics;
 mod parse;
 pub mod policy;
 pub mod policy_show;
+mod prepared;
 pub mod profile;
 pub mod queues;
 pub mod slot;

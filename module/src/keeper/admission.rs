@@ -8,10 +8,11 @@ use crate::policy::member::{Incident, State};
 use crate::policy::registry::{Decision, Notes, Registry};
 use crate::policy::settings::Mode;
 use crate::policy::{Job, Limits, Node, Queue, Source};
-use crate::queue::job::{NewJob, QueueKeys};
+use crate::queue::job::{NewJob, QueueKeys, Route};
 use crate::queue::keys::QueueName;
 use crate::queue::script::{Origin, ScriptJob};
 use crate::queue::stats::Counts;
+use crate::queue::store::Store;
 use crate::redis::Context;
 use crate::redis::context::now_ms;
 use crate::redis::log::{Level, log};
@@ -81,13 +82,56 @@ pub fn judge(context: Context, facts: &Facts<'_>) -> Decision {
     }
     let counts = Counts::read(&LiveStore(context), facts.keys);
     let queue = queue_facts(context, facts.queue, facts.keys, counts, 0);
+    decide(context, facts, &queue)
+}
+
+fn decide(context: Context, facts: &Facts<'_>, queue: &Queue) -> Decision {
     let mut notes = Notes::default();
-    let decision = policies().decide(node(), &queue, &facts.job(), facts.caller, &mut notes);
+    let decision = policies().decide(node(), queue, &facts.job(), facts.caller, &mut notes);
     notes.incidents.into_iter().for_each(report);
     for (policy, outcome) in &notes.outcomes {
         guard::verdict(context.db(), facts.queue, policy, *outcome);
     }
     decision
+}
+
+/// Asks for several jobs of one queue within one command: the queue's facts are read once, then counted on.
+pub struct Asker<'a> {
+    context: Context,
+    queue: &'a QueueName,
+    keys: &'a QueueKeys,
+    facts: Option<Queue>,
+}
+
+impl<'a> Asker<'a> {
+    pub fn new(context: Context, queue: &'a QueueName, keys: &'a QueueKeys) -> Self {
+        Self { context, queue, keys, facts: None }
+    }
+
+    /// As [`judge`], by the counts of `store`.
+    pub fn judge(&mut self, store: &impl Store, job: &NewJob<'_>) -> Decision {
+        let (context, name, keys) = (self.context, self.queue, self.keys);
+        if !policies().covers(&name.display()) {
+            return Decision::Admit;
+        }
+        let queue = self.facts.get_or_insert_with(|| queue_facts(context, name, keys, Counts::read(store, keys), 0));
+        decide(context, &Facts::of(name, keys, job), queue)
+    }
+
+    /// A job went this way since the facts were read.
+    pub fn entered(&mut self, route: Route) {
+        let Some(queue) = &mut self.facts else { return };
+        match route {
+            Route::Standard => queue.waiting += 1,
+            Route::Prioritized => queue.prioritized += 1,
+            Route::Delayed => queue.delayed += 1,
+        }
+    }
+
+    /// The queue changed in another way: the next question reads it again.
+    pub fn forget(&mut self) {
+        self.facts = None;
+    }
 }
 
 pub(super) fn queue_facts(

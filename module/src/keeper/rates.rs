@@ -241,6 +241,23 @@ pub fn on_entry(queue: &[u8], stream: Fresh) {
     }
 }
 
+/// `jobs` were added to the queue by a command of ours, which no event told of.
+pub fn added(context: Context, queue: &QueueName, jobs: u32) {
+    let (db, name) = (context.db(), queue.as_bytes());
+    if !with(|state| state.get(db, name).is_some()) {
+        if !queues::knows(db, name) {
+            return;
+        }
+        with(|state| state.follow(db, name));
+    }
+    let counted = PRIMARY.load(Ordering::Relaxed);
+    with(|state| {
+        let Some(followed) = state.get_mut(db, name) else { return };
+        followed.totals.added += if counted { u64::from(jobs) } else { 0 };
+        followed.added.add(now_ms(), jobs);
+    });
+}
+
 fn has_job_of_interest(event: &[u8]) -> bool {
     matches!(event, b"active" | b"completed" | b"failed")
 }

@@ -1,7 +1,7 @@
 //! Adding a job: what addStandardJob-9, addPrioritizedJob-9 and addDelayedJob-6 of BullMQ 6.7 leave behind.
 //!
-//! Two steps, since nothing rolls back: [`Plan::check`] reads and refuses, [`Plan::write`] writes. A policy decides
-//! between the two.
+//! Two steps, since nothing rolls back: [`Plan::check`] and [`Plan::check_job`] read and refuse, [`Plan::write`] writes. A
+//! policy decides between the two.
 
 use super::check::{DEFAULT_MAX_EVENTS, Meta, counter, expect};
 use super::dedup::{Entry, Window};
@@ -25,37 +25,28 @@ pub enum Added {
 }
 
 impl Added {
-    pub fn id(&self) -> &[u8] {
+    pub fn into_id(self) -> Vec<u8> {
         match self {
             Self::Stored(id) | Self::Duplicate(id) | Self::Swallowed(id) => id,
         }
     }
 }
 
-/// An add that passed its checks.
+/// A queue that passed its checks, ready for jobs.
 #[derive(Debug)]
 pub struct Plan<'a> {
     queue: &'a QueueName,
     keys: &'a QueueKeys,
     style: Style,
     meta: Meta,
+    /// The number that the next job gets.
+    next: i64,
 }
 
 impl<'a> Plan<'a> {
-    /// Checks everything that could fail in the middle of the writes.
-    pub fn check(
-        store: &impl Store,
-        queue: &'a QueueName,
-        keys: &'a QueueKeys,
-        job: &NewJob<'_>,
-        style: Style,
-    ) -> Result<Self> {
-        if let Some(parent) = &job.options.parent
-            && store.kind(&parent.key()) == Kind::None
-        {
-            return Err(QueueError::MissingParent(short(&parent.key(), 128)));
-        }
-        let next_id = counter(store, &keys.id)? + 1;
+    /// Checks what all jobs of the queue share: types of its keys, its counter, the caps in `meta`.
+    pub fn check(store: &impl Store, queue: &'a QueueName, keys: &'a QueueKeys, style: Style) -> Result<Self> {
+        let next = counter(store, &keys.id)? + 1;
         let meta = Meta::read(store, keys)?;
         expect(store, &keys.events, Kind::Stream)?;
         expect(store, &keys.marker, Kind::ZSet)?;
@@ -63,42 +54,65 @@ impl<'a> Plan<'a> {
         expect(store, &keys.active, Kind::List)?;
         expect(store, &keys.delayed, Kind::ZSet)?;
         expect(store, &keys.prioritized, Kind::ZSet)?;
+        Ok(Self { queue, keys, style, meta, next })
+    }
+
+    /// Checks what is left to fail in the middle of a job's writes.
+    pub fn check_job(&self, store: &impl Store, job: &NewJob<'_>) -> Result<()> {
+        let (queue, keys) = (self.queue, self.keys);
+        if let Some(parent) = &job.options.parent
+            && store.kind(&parent.key()) == Kind::None
+        {
+            return Err(QueueError::MissingParent(short(&parent.key(), 128)));
+        }
+        if self.next == i64::MAX {
+            counter(store, &keys.id)?;
+        }
         if job.route() == Route::Prioritized {
             counter(store, &keys.pc)?;
         }
-        let id = match &job.options.id {
-            Some(id) => id.clone(),
-            None => json(next_id as f64),
-        };
-        let hash = queue.key(&id);
-        let exists = expect(store, &hash, Kind::Hash)?;
         if let Some(rule) = &job.options.deduplication {
             Window::new(queue, rule).check(store, keys)?;
         }
         if let Some(parent) = &job.options.parent {
             expect(store, &keys.completed, Kind::ZSet)?;
             Parent::from_fields(parent.key(), parent.json().as_bytes()).check(store)?;
-            if exists && job.options.id.is_some() {
-                let old = store.hget(&hash, Known::ParentKey.into());
-                if old.is_some_and(|old| old != parent.key() && store.kind(&old) != Kind::None) {
-                    return Err(QueueError::OtherParent(short(id.as_bytes(), 64)));
-                }
+        }
+        let hash = match &job.options.id {
+            Some(id) => queue.key(id),
+            None => queue.key(json(self.next as f64)),
+        };
+        let exists = expect(store, &hash, Kind::Hash)?;
+        if let Some(parent) = &job.options.parent
+            && let Some(id) = &job.options.id
+            && exists
+        {
+            let old = store.hget(&hash, Known::ParentKey.into());
+            if old.is_some_and(|old| old != parent.key() && store.kind(&old) != Kind::None) {
+                return Err(QueueError::OtherParent(short(id.as_bytes(), 64)));
             }
         }
-        Ok(Self { queue, keys, style, meta })
+        Ok(())
     }
 
-    /// Keys that a write may touch, for a check of the caller's rights.
-    pub fn touched(queue: &QueueName, keys: &QueueKeys, job: &NewJob<'_>) -> Vec<Vec<u8>> {
-        let mut touched: Vec<Vec<u8>> =
-            [&keys.meta, &keys.id, &keys.events, &keys.marker].into_iter().cloned().collect();
+    /// Keys that any add may touch, for a check of the caller's rights.
+    pub fn touched(queue: &QueueName, keys: &QueueKeys) -> [Vec<u8>; 7] {
         // A policy may defer the job or displace others, whatever its own way in.
-        touched.extend([keys.wait.clone(), keys.delayed.clone()]);
+        let [meta, id, events, marker, wait, delayed] =
+            [&keys.meta, &keys.id, &keys.events, &keys.marker, &keys.wait, &keys.delayed].map(Clone::clone);
+        // The counter's next id is digits: any of them stands for all.
+        [meta, id, events, marker, wait, delayed, queue.key("1")]
+    }
+
+    /// Further keys that this job's add may touch.
+    pub fn touched_by(queue: &QueueName, keys: &QueueKeys, job: &NewJob<'_>) -> Vec<Vec<u8>> {
+        let mut touched = Vec::new();
         if job.route() == Route::Prioritized {
             touched.extend([keys.prioritized.clone(), keys.pc.clone()]);
         }
-        // The counter's next id is digits: any of them stands for all.
-        touched.push(queue.key(job.options.id.as_deref().unwrap_or("1")));
+        if let Some(id) = &job.options.id {
+            touched.push(queue.key(id));
+        }
         if let Some(rule) = &job.options.deduplication {
             touched.extend(Window::new(queue, rule).keys().map(<[u8]>::to_vec));
         }
@@ -109,14 +123,16 @@ impl<'a> Plan<'a> {
         touched
     }
 
-    /// Writes in the order of the scripts.
-    pub fn write(self, store: &mut impl Store, job: &NewJob<'_>) -> Result<Added> {
-        let (keys, cap) = (self.keys, self.meta.cap());
+    /// Writes in the order of the scripts. The job passed [`Plan::check_job`] just before.
+    pub fn write(&mut self, store: &mut impl Store, job: &NewJob<'_>) -> Result<Added> {
+        let keys = self.keys;
         let number = store.incr(&keys.id)?;
+        self.next = number.saturating_add(1);
         if self.meta.max_events.is_none() {
-            debug_assert_eq!(cap, DEFAULT_MAX_EVENTS);
             store.hset(&keys.meta, &[(Known::MaxLenEvents.into(), Known::DefaultMaxEvents.into())])?;
+            self.meta.max_events = Some(DEFAULT_MAX_EVENTS);
         }
+        let cap = self.meta.cap();
         let (id, hash) = match &job.options.id {
             Some(id) => {
                 let hash = self.queue.key(id);
@@ -131,14 +147,14 @@ impl<'a> Plan<'a> {
                 (id, hash)
             }
         };
-        let opts = job.options.text()?;
+        let opts = job.options.text();
         if let Some(rule) = &job.options.deduplication {
-            let entry = Entry { queue: self.queue, keys, job, id: &id, opts: &opts, cap, style: self.style };
+            let entry = Entry { queue: self.queue, keys, job, id: &id, opts, cap, style: self.style };
             if let Some(owner) = Window::new(self.queue, rule).pass(store, &entry)? {
                 return Ok(Added::Swallowed(owner));
             }
         }
-        self.store_job(store, job, &id, &hash, &opts)?;
+        self.store_job(store, job, &id, &hash, opts)?;
         self.enqueue(store, job, &id)?;
         if let Some(parent) = &job.options.parent {
             store.sadd(&sub_key(&parent.key(), ":dependencies"), &hash)?;
@@ -313,7 +329,9 @@ mod tests {
         let keys = QueueKeys::of(&queue);
         let options = JobOptions::parse(Some(opts.as_bytes()), Words::default())?;
         let job = NewJob::new(b"n", b"{}", options, NOW, DataCheck::Json)?;
-        Plan::check(store, &queue, &keys, &job, Style::Digits17)?.write(store, &job)
+        let mut plan = Plan::check(store, &queue, &keys, Style::Digits17)?;
+        plan.check_job(store, &job)?;
+        plan.write(store, &job)
     }
 
     fn stored(id: &str) -> Added {

@@ -87,6 +87,34 @@ pub struct QueueKeys {
 }
 
 impl QueueKeys {
+    /// How many there are.
+    pub const COUNT: usize = 14;
+    /// Places in [`QueueKeys::all`].
+    pub const WAIT: usize = 0;
+    pub const EVENTS: usize = 12;
+    /// Those that adds write to, as a rule.
+    pub const WRITTEN: [usize; 5] = [Self::WAIT, 9, 10, 11, Self::EVENTS];
+
+    /// All of them, in the order of the fields.
+    pub fn all(&self) -> [&[u8]; Self::COUNT] {
+        [
+            &self.wait,
+            &self.paused,
+            &self.active,
+            &self.prioritized,
+            &self.delayed,
+            &self.waiting_children,
+            &self.completed,
+            &self.failed,
+            &self.meta,
+            &self.id,
+            &self.pc,
+            &self.marker,
+            &self.events,
+            &self.repeat,
+        ]
+    }
+
     pub fn of(queue: &QueueName) -> Self {
         Self {
             wait: queue.key("wait"),

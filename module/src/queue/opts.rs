@@ -16,9 +16,10 @@ pub const MAX_PRIORITY: u32 = 2_097_151;
 pub const MAX_MILLIS: f64 = 9_007_199_254_740_991.0;
 
 /// Options of a job after all checks.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct JobOptions {
     map: Map<String, Value>,
+    text: String,
     /// Milliseconds; may have a fraction, as in BullMQ.
     pub delay: f64,
     pub priority: u32,
@@ -163,7 +164,7 @@ impl JobOptions {
         }
         options.map = map;
         // Finds what cjson would refuse, while nothing is written.
-        options.text()?;
+        options.encode()?;
         Ok(options)
     }
 
@@ -173,14 +174,21 @@ impl JobOptions {
         if delay > self.delay {
             self.delay = delay;
             self.map.insert("delay".into(), ms.into());
+            // It was encoded before, and a number is never refused.
+            let _ = self.encode();
         }
     }
 
+    fn encode(&mut self) -> Result<()> {
+        let mut text = String::with_capacity(64);
+        encode_map(&self.map, &mut text)?;
+        self.text = text;
+        Ok(())
+    }
+
     /// The `opts` field of the job's hash.
-    pub fn text(&self) -> Result<String> {
-        let mut out = String::with_capacity(64);
-        encode_map(&self.map, &mut out)?;
-        Ok(out)
+    pub fn text(&self) -> &str {
+        &self.text
     }
 }
 
@@ -497,7 +505,7 @@ mod tests {
     use super::*;
 
     fn text(json: &str) -> String {
-        JobOptions::parse(Some(json.as_bytes()), Words::default()).expect(json).text().expect(json)
+        JobOptions::parse(Some(json.as_bytes()), Words::default()).expect(json).text().to_owned()
     }
 
     fn refused(json: &str) -> String {

@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis_module::raw;
 
@@ -42,6 +43,16 @@ pub struct Handlers {
 
 static HANDLERS: OnceLock<Handlers> = OnceLock::new();
 
+/// The entries that are told of are our own, and counted by whoever added them.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Tells of changes that need no handler for new entries of streams.
+pub(super) fn quietly(tell: impl FnOnce()) {
+    QUIET.store(true, Ordering::Relaxed);
+    tell();
+    QUIET.store(false, Ordering::Relaxed);
+}
+
 /// Subscribes. Only while the module loads.
 pub fn subscribe(context: Context, handlers: Handlers) -> bool {
     if HANDLERS.set(handlers).is_err() {
@@ -72,6 +83,9 @@ extern "C" fn key_event(context: *mut RawContext, kind: c_int, event: *const c_c
     let name = unsafe { bytes(key) };
     // The only keys of interest; everything else leaves here.
     if kind == STREAM {
+        if QUIET.load(Ordering::Relaxed) {
+            return OK;
+        }
         let Some(queue) = name.strip_suffix(b":events") else { return OK };
         // SAFETY: as above.
         if unsafe { CStr::from_ptr(event) } == c"xadd"

@@ -96,7 +96,7 @@ impl LiveStore {
     }
 }
 
-fn score_text(score: f64) -> String {
+pub(super) fn score_text(score: f64) -> String {
     if score == f64::INFINITY {
         return "+inf".into();
     }

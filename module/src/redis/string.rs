@@ -46,6 +46,15 @@ impl OwnedString {
     }
 }
 
+impl Clone for OwnedString {
+    /// Another reference to the same string.
+    fn clone(&self) -> Self {
+        // SAFETY: alive; a null context means that the reference is ours to drop.
+        unsafe { api!(RedisModule_RetainString)(null_mut(), self.0.as_ptr()) };
+        Self(self.0)
+    }
+}
+
 impl Drop for OwnedString {
     fn drop(&mut self) {
         // SAFETY: the reference is ours, and is dropped once.
@@ -76,6 +85,11 @@ impl<'a> Args<'a> {
     /// The server's own strings, without the command's name.
     pub(super) fn after_name(self) -> &'a [*mut RawString] {
         self.0.get(1..).unwrap_or(&[])
+    }
+
+    /// The server's own string of an argument, where these bytes are that argument's own.
+    pub(super) fn same(self, index: usize, bytes: &[u8]) -> Option<*mut RawString> {
+        self.get(index).filter(|argument| std::ptr::eq(*argument, bytes)).map(|_| self.0[index])
     }
 
     /// The bytes of an argument; None past the end.

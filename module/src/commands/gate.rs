@@ -1,0 +1,115 @@
+//! The way in, for one command that adds jobs to one queue: checks of the queue once, then job by job the checks, the
+//! policies and the writes.
+
+use super::prepared::Prepared;
+use crate::error::{Error, Result};
+use crate::keeper::admission::Asker;
+use crate::keeper::rates;
+use crate::metrics;
+use crate::policy::registry::Decision;
+use crate::queue::add::{Added, Plan};
+use crate::queue::displace::displace_oldest;
+use crate::queue::error::QueueError;
+use crate::queue::job::NewJob;
+use crate::queue::keys::slot;
+use crate::queue::number::Style;
+use crate::redis::Context;
+use crate::redis::context::{Access, server_version};
+use crate::redis::queue_store::QueueStore;
+use crate::redis::string::Args;
+use crate::text::short;
+
+/// An open way into a queue. What it wrote is told to AOF, replicas and listeners when it is dropped.
+pub struct Gate<'a> {
+    context: Context,
+    prepared: &'a Prepared,
+    command: &'static str,
+    store: QueueStore<'a>,
+    plan: Plan<'a>,
+    asker: Asker<'a>,
+    added: u32,
+}
+
+impl<'a> Gate<'a> {
+    /// Checks what all jobs share. Errors: a key of another type, keys that the caller has no right to.
+    pub fn open(command: &'static str, context: Context, args: Args<'a>, prepared: &'a Prepared) -> Result<Self> {
+        let Prepared { queue, keys, names } = prepared;
+        let store = QueueStore::new(context, args, keys, names);
+        let plan = Plan::check(&store, queue, keys, style())?;
+        may_write(context, Plan::touched(queue, keys).iter().map(Vec::as_slice))?;
+        let asker = Asker::new(context, queue, keys);
+        Ok(Self { context, prepared, command, store, plan, asker, added: 0 })
+    }
+
+    /// The caller's right to the keys that this job needs besides.
+    pub fn may_enter(&self, job: &NewJob<'_>) -> Result<()> {
+        let keys = Plan::touched_by(&self.prepared.queue, &self.prepared.keys, job);
+        if keys.is_empty() { Ok(()) } else { may_write(self.context, keys.iter().map(Vec::as_slice)) }
+    }
+
+    /// One job enters, and its id is the answer; or nothing of it is written. `at`: where its name lies among the
+    /// arguments, its data behind it.
+    pub fn enter(&mut self, mut job: NewJob<'_>, at: usize) -> Result<Vec<u8>> {
+        let Prepared { queue, keys, .. } = self.prepared;
+        self.plan.check_job(&self.store, &job)?;
+        if self.context.is_cluster()
+            && let Some(parent) = &job.options.parent
+            && slot(&parent.key()) != queue.slot()
+        {
+            let parent = short(&parent.key(), 128);
+            let text = format!("parent '{parent}' lies in another slot than the queue; give both the same hash tag");
+            return Err(QueueError::CrossSlot(text).into());
+        }
+        match self.asker.judge(&self.store, &job) {
+            Decision::Admit => {}
+            Decision::Reject { policy, reason } => {
+                metrics::REFUSED.add(1);
+                return Err(Error::Reject { policy, reason });
+            }
+            Decision::Defer { millis, .. } => {
+                job.options.defer(millis);
+                // The job goes elsewhere now: check the way there.
+                self.plan.check_job(&self.store, &job)?;
+            }
+            Decision::Displace { jobs, .. } => {
+                displace_oldest(&mut self.store, queue, keys, jobs, job.now_ms)?;
+                self.asker.forget();
+            }
+        }
+        self.store.job_at(at);
+        let added = self.plan.write(&mut self.store, &job);
+        let added = added.inspect_err(|error| metrics::late_error(self.command, &error.to_string()))?;
+        metrics::ADDED.add(1);
+        if let Added::Stored(_) = added {
+            self.added += 1;
+        }
+        if job.options.deduplication.is_some() || job.options.parent.is_some() {
+            self.asker.forget();
+        } else if let Added::Stored(_) = added {
+            self.asker.entered(job.route());
+        }
+        Ok(added.into_id())
+    }
+}
+
+impl Drop for Gate<'_> {
+    fn drop(&mut self) {
+        // The meta hash of a new queue is told of before its jobs are counted.
+        self.store.settle();
+        if self.added > 0 {
+            rates::added(self.context, &self.prepared.queue, self.added);
+        }
+    }
+}
+
+fn may_write<'k>(context: Context, keys: impl IntoIterator<Item = &'k [u8]>) -> Result<()> {
+    match context.first_denied(keys, Access::Write) {
+        None => Ok(()),
+        Some(denied) => Err(QueueError::NoPermission(short(denied, 128)).into()),
+    }
+}
+
+/// How this server's Lua prints numbers, which BullMQ's data follows.
+fn style() -> Style {
+    if server_version() >= 0x0007_0200 { Style::Shortest } else { Style::Digits17 }
+}
