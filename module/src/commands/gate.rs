@@ -41,8 +41,9 @@ impl<'a> Gate<'a> {
         Ok(Self { context, prepared, command, store, plan, asker, added: 0 })
     }
 
-    /// The caller's right to the keys that this job needs besides.
+    /// Checks of the queue that only jobs like this one need, and the caller's right to the job's own keys.
     pub fn may_enter(&self, job: &NewJob<'_>) -> Result<()> {
+        self.plan.check_route(&self.store, job)?;
         let keys = Plan::touched_by(&self.prepared.queue, &self.prepared.keys, job);
         if keys.is_empty() { Ok(()) } else { may_write(self.context, keys.iter().map(Vec::as_slice)) }
     }

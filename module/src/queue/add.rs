@@ -57,6 +57,14 @@ impl<'a> Plan<'a> {
         Ok(Self { queue, keys, style, meta, next })
     }
 
+    /// Checks the queue's keys that only some jobs need.
+    pub fn check_route(&self, store: &impl Store, job: &NewJob<'_>) -> Result<()> {
+        if job.route() == Route::Prioritized {
+            counter(store, &self.keys.pc)?;
+        }
+        Ok(())
+    }
+
     /// Checks what is left to fail in the middle of a job's writes.
     pub fn check_job(&self, store: &impl Store, job: &NewJob<'_>) -> Result<()> {
         let (queue, keys) = (self.queue, self.keys);
@@ -68,9 +76,7 @@ impl<'a> Plan<'a> {
         if self.next == i64::MAX {
             counter(store, &keys.id)?;
         }
-        if job.route() == Route::Prioritized {
-            counter(store, &keys.pc)?;
-        }
+        self.check_route(store, job)?;
         if let Some(rule) = &job.options.deduplication {
             Window::new(queue, rule).check(store, keys)?;
         }
