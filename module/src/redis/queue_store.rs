@@ -345,6 +345,13 @@ impl Store for QueueStore<'_> {
         value.map(|value| value.as_bytes().to_vec())
     }
 
+    fn hmget<const N: usize>(&self, key: &[u8], fields: [Known; N]) -> Option<[Option<Vec<u8>>; N]> {
+        self.look(key, |key, _| {
+            let value = |field| with_known(field, |field| key.hget(field)).map(|value| value.as_bytes().to_vec());
+            (key.kind() == Kind::Hash).then(|| fields.map(value))
+        })
+    }
+
     fn zscore(&self, key: &[u8], member: &[u8]) -> Option<f64> {
         self.look(key, |key, recent| key.zscore(&recent.get(member)))
     }
@@ -357,8 +364,12 @@ impl Store for QueueStore<'_> {
         self.look(key, |key, _| key.first_score())
     }
 
-    fn zrange_by_score(&self, key: &[u8], min: f64, max: f64, offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>> {
-        self.live().zrange_by_score(key, min, max, offset, count)
+    fn zrange(&self, key: &[u8], offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>> {
+        self.live().zrange(key, offset, count)
+    }
+
+    fn zrank(&self, key: &[u8], member: &[u8]) -> StoreResult<Option<u64>> {
+        self.live().zrank(key, member)
     }
 
     fn zcount(&self, key: &[u8], min: f64, max: f64) -> StoreResult<u64> {
@@ -379,6 +390,10 @@ impl Store for QueueStore<'_> {
 
     fn memory(&self, key: &[u8]) -> StoreResult<u64> {
         self.live().memory(key)
+    }
+
+    fn memory_estimate(&self, key: &[u8]) -> StoreResult<u64> {
+        self.live().memory_estimate(key)
     }
 
     fn incr(&mut self, key: &[u8]) -> StoreResult<i64> {
@@ -475,6 +490,10 @@ impl Store for QueueStore<'_> {
 
     fn srem(&mut self, key: &[u8], member: &[u8]) -> StoreResult<bool> {
         self.apart(|live| live.srem(key, member))
+    }
+
+    fn xtrim(&mut self, key: &[u8], max: u64) -> StoreResult<u64> {
+        self.apart(|live| live.xtrim(key, max))
     }
 
     fn xadd(&mut self, key: &[u8], max: Option<u64>, fields: &[(Word, Word)]) -> StoreResult<()> {
