@@ -56,7 +56,7 @@ fn check(context: Context, args: Args<'_>) -> Result<Option<Reply>> {
         return Err(QueueError::NoPermission(short(denied, 128)).into());
     }
     let scope = if context.is_cluster() { Scope::OwnSlot } else { Scope::Everything };
-    let mut audit = Audit::new(&store, queue, mode, scope, limit, super::add::style())?;
+    let mut audit = Audit::new(&store, queue, mode, scope, limit, super::gate::style())?;
     let client = context.setting() == Setting::Client;
     if client && !checks::has_room() {
         return Err(Error::bad("16 checks are under way already; wait until one of them ends"));

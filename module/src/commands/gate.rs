@@ -110,7 +110,7 @@ fn may_write<'k>(context: Context, keys: impl IntoIterator<Item = &'k [u8]>) -> 
     }
 }
 
-/// How this server's Lua prints numbers, which BullMQ's data follows.
-fn style() -> Style {
+/// How this server prints numbers that are not whole, in Lua too, which BullMQ's data follows.
+pub(super) fn style() -> Style {
     if server_version() >= 0x0007_0200 { Style::Shortest } else { Style::Digits17 }
 }
