@@ -16,7 +16,7 @@ fn events(listener: &mut Client, client: &mut Client) -> Vec<String> {
     let mut heard = Vec::new();
     loop {
         let message = listener.read().expect("a message");
-        let [_, _, channel, text] = &message.items()[..] else { panic!("not a message: {message:?}") };
+        let [_, _, channel, text] = message.items() else { panic!("not a message: {message:?}") };
         if channel.text() == "__end__" {
             return heard;
         }

@@ -250,10 +250,13 @@ pub fn added(context: Context, queue: &QueueName, jobs: u32) {
         }
         with(|state| state.follow(db, name));
     }
-    let counted = PRIMARY.load(Ordering::Relaxed);
+    let counted = if PRIMARY.load(Ordering::Relaxed) { jobs } else { 0 };
     with(|state| {
-        let Some(followed) = state.get_mut(db, name) else { return };
-        followed.totals.added += if counted { u64::from(jobs) } else { 0 };
+        let Some((followed, others)) = state.get_mut(db, name) else { return };
+        followed.totals.added += u64::from(counted);
+        if let Some(others) = others {
+            others.totals.added += u64::from(counted);
+        }
         followed.added.add(now_ms(), jobs);
     });
 }
