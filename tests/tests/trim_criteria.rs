@@ -44,7 +44,9 @@ fn the_newest_finished_jobs_stay() {
         let keys = ids.flat_map(|id| [format!("{QUEUE}:{id}"), format!("{QUEUE}:{id}:logs")]);
         keys.map(|key| client.ok(&["MEMORY", "USAGE", &key, "SAMPLES", "0"]).int()).sum()
     };
-    assert_eq!(field(&dry, "bytes-freed"), used(&mut client));
+    // The keys, and a place in a set for each.
+    let places = field(&dry, "bytes-freed") - used(&mut client);
+    assert!((14 * 8..14 * 64).contains(&places), "{places} bytes for 14 places");
     let wet = client.ok(&call);
     for name in ["examined", "completed", "failed", "waiting", "kept", "bytes-freed", "remaining", "done"] {
         assert_eq!(field(&wet, name), field(&dry, name), "{name}");

@@ -3,6 +3,7 @@
 pub mod add;
 pub mod check;
 pub mod eval;
+mod footprint;
 mod gate;
 pub mod madd;
 pub mod metrics;

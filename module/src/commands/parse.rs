@@ -1,7 +1,7 @@
 //! Reading a command's arguments: words in any case and order, each at most once.
 
 use crate::error::{Error, Result};
-use crate::queue::units::duration;
+use crate::queue::units::{duration, size};
 use crate::redis::string::Args;
 use crate::text::short;
 
@@ -71,6 +71,14 @@ impl<'a> Cursor<'a> {
                 "{word} must be milliseconds or a time such as 90s, 15m, 12h or 7d, not '{}'",
                 short(text, 64)
             ))
+        })
+    }
+
+    /// Bytes: a whole number, alone or with a unit as in redis.conf.
+    pub fn size(&mut self, word: &str) -> Result<u64> {
+        let text = self.value(word)?;
+        size(text).ok_or_else(|| {
+            Error::bad(format!("{word} must be bytes or a size such as 64kb, 100mb or 2gb, not '{}'", short(text, 64)))
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::parse::Cursor;
 use super::queues::{DEFAULT_COUNT, readable};
-use super::{answer, queue};
+use super::{answer, footprint, queue};
 use crate::error::{Error, Result};
 use crate::keeper;
 use crate::keeper::admission::policies;
@@ -67,6 +67,7 @@ fn one(context: Context, queue: &QueueName) -> Result<Reply> {
         ("stalled".to_owned(), ages.stalled.into()),
         ("events".to_owned(), store.len(&keys.events).into()),
     ]);
+    fields.extend(footprint::fields(context, queue, &keys, &counts));
     fields.extend(pace_fields(&rates::picture(context.db(), queue)));
     fields.extend(verdict_fields(&guard::of(context.db(), queue)));
     Ok(Reply::Map(fields))

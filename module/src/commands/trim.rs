@@ -16,7 +16,8 @@ use crate::redis::store::LiveStore;
 use crate::redis::string::Args;
 use crate::text::short;
 
-const WORDS: [&str; 8] = ["COMPLETED", "FAILED", "KEEPCOMPLETED", "KEEPFAILED", "WAITING", "EVENTS", "LIMIT", "DRYRUN"];
+const WORDS: [&str; 9] =
+    ["COMPLETED", "FAILED", "KEEPCOMPLETED", "KEEPFAILED", "WAITING", "EVENTS", "MAXBYTES", "LIMIT", "DRYRUN"];
 
 pub fn run(context: Context, args: Args<'_>) -> Option<Reply> {
     answer(trim(context, args))
@@ -35,6 +36,7 @@ fn trim(context: Context, args: Args<'_>) -> Result<Option<Reply>> {
             "KEEPCOMPLETED" => criteria.keep_completed = Some(cursor.number(word, 0, i64::MAX)? as u64),
             "KEEPFAILED" => criteria.keep_failed = Some(cursor.number(word, 0, i64::MAX)? as u64),
             "EVENTS" => criteria.events = Some(cursor.number(word, 0, i64::MAX)? as u64),
+            "MAXBYTES" => criteria.max_bytes = Some(cursor.size(word)?),
             "LIMIT" => criteria.limit = Some(cursor.number(word, 1, i64::MAX)? as u64),
             _ => mode = Mode::DryRun,
         }

@@ -142,7 +142,8 @@ pub(super) fn queue_facts(
     oldest_waiting_ms: u64,
 ) -> Queue {
     let db = context.db();
-    let (size, pace, limits) = (sizes::of(db, name), rates::of(db, name), profiles::limits(context, name, keys));
+    let size = sizes::of(db, name, &counts).unwrap_or_default();
+    let (pace, limits) = (rates::of(db, name), profiles::limits(context, name, keys));
     Queue {
         name: name.display().into_owned(),
         waiting: counts.waiting + counts.paused,
@@ -154,8 +155,8 @@ pub(super) fn queue_facts(
         failed: counts.failed,
         paused: counts.is_paused,
         oldest_waiting_ms,
-        bytes: size.total,
-        retained_bytes: size.retained,
+        bytes: size.total(),
+        retained_bytes: size.retained(),
         added_per_sec: pace.added_per_sec,
         failed_last_hour: pace.failed_last_hour,
         limits: Limits {

@@ -34,6 +34,7 @@ pub fn tick(context: Context) -> u64 {
     guard::set_primary(context.is_primary());
     survey::slice(context);
     let scanning = queues::scan_slice(context);
+    sizes::slice(context);
     let trimming = trims::slice(context);
     let checking = checks::slice(context);
     let ticking = ticks::slice(context);
@@ -60,4 +61,5 @@ fn on_change(change: Change) {
     profiles::on_change(change);
     guard::on_change(change);
     trims::on_change(change);
+    sizes::on_change(change);
 }

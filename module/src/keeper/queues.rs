@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{rates, trims};
+use super::{rates, sizes, trims};
 use crate::config;
 use crate::metrics;
 use crate::queue::check::is_meta;
@@ -61,10 +61,20 @@ pub fn list(context: Context) -> Vec<QueueName> {
         for name in gone {
             rates::forget(db, name.as_bytes());
             trims::forget(db, &name);
+            sizes::forget(db, &name);
             state.known.remove(&(db, name));
         }
     }
     alive
+}
+
+/// The queue behind this one, in the order of databases and names; the first one behind None.
+pub fn after(at: Option<&(i32, QueueName)>) -> Option<(i32, QueueName)> {
+    let state = state();
+    match at {
+        Some(at) => state.known.range((Bound::Excluded(at), Bound::Unbounded)).next().cloned(),
+        None => state.known.first().cloned(),
+    }
 }
 
 /// All queues by database, in batches.
@@ -102,6 +112,7 @@ pub fn on_key(context: Context, key: &[u8], gone: bool) {
         state().known.remove(&entry);
         rates::forget(entry.0, entry.1.as_bytes());
         trims::forget(entry.0, &entry.1);
+        sizes::forget(entry.0, &entry.1);
     } else if !state().known.contains(&entry) && is_meta(&LiveStore(context), key) {
         remember(entry);
     }

@@ -173,6 +173,11 @@ pub fn of(db: i32, queue: &QueueName) -> Pace {
     })
 }
 
+/// What was counted of a queue, from memory.
+pub fn totals(db: i32, queue: &QueueName) -> Totals {
+    with(|state| state.get(db, queue.as_bytes()).map_or(Totals::default(), |followed| followed.totals))
+}
+
 /// All numbers of a queue, from memory; zeroes where nothing happened yet.
 pub fn picture(db: i32, queue: &QueueName) -> Picture {
     let now = now_ms();

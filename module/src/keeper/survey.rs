@@ -109,7 +109,7 @@ fn look(context: Context, db: i32, name: &QueueName, now: u64, walk: &mut Walk) 
     }
     let counts = Counts::read(&store, &keys);
     let ages = Ages::read(&store, name, &keys, now).unwrap_or_default();
-    let (picture, size) = (rates::picture(db, name), sizes::of(db, name));
+    let (picture, size) = (rates::picture(db, name), sizes::of(db, name, &counts).unwrap_or_default());
     if !rates::shown(db, name) {
         return walk.rest.add(counts, ages, picture.failed_last_hour, size);
     }

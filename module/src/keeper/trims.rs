@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::queue::error::Result;
 use crate::queue::keys::QueueName;
 use crate::queue::parent::Parent;
-use crate::queue::trim::{Around, Criteria, Mode, Tally, Trim};
+use crate::queue::trim::{Around, Criteria, Mode, Tally, Trim, Weigh};
 use crate::redis::block::Waiting;
 use crate::redis::context::{Access, User, now_ms};
 use crate::redis::events::Change;
@@ -175,6 +175,7 @@ pub fn slice(context: Context) -> Option<u64> {
     }
     let mut state = state();
     if paced {
+        metrics::BACKGROUND_US.add(started.elapsed().as_micros() as u64);
         state.pause_until = Some(Instant::now() + config::pause_after(started.elapsed()));
     }
     match (state.asked.is_empty(), state.unasked.is_empty()) {
@@ -242,12 +243,36 @@ impl Around for Here<'_> {
     }
 }
 
+/// What a slice of a trim asks besides: the bytes of its queue.
+struct Weighing<'a> {
+    here: Here<'a>,
+    context: Context,
+    queue: QueueName,
+}
+
+impl Around for Weighing<'_> {
+    fn expired(&mut self) -> bool {
+        self.here.expired()
+    }
+
+    fn may_release(&mut self, parent: &Parent) -> bool {
+        self.here.may_release(parent)
+    }
+}
+
+impl Weigh for Weighing<'_> {
+    fn queue_bytes(&mut self) -> Option<(u64, u64)> {
+        let Self { here, context, queue } = self;
+        super::sizes::for_trim(*context, queue, || here.expired())
+    }
+}
+
 /// Works for the length of a slice, with the rights of `user` where there is one. True when the trim is done.
 pub fn run_slice(context: Context, trim: &mut Trim, user: Option<&User>) -> Result<bool> {
     let before = trim.tally();
-    let mut here = Here::now(user);
-    let done = trim.slice(&mut LiveStore(context), now_ms(), &mut here);
-    metrics::slice_took(here.elapsed_us());
+    let mut weighing = Weighing { here: Here::now(user), context, queue: trim.queue().clone() };
+    let done = trim.slice(&mut LiveStore(context), now_ms(), &mut weighing);
+    metrics::slice_took(weighing.here.elapsed_us());
     if trim.mode() == Mode::Remove {
         let after = trim.tally();
         metrics::TRIMMED_JOBS.add(after.jobs() - before.jobs());

@@ -39,6 +39,10 @@ pub static SLICES: Counter = Counter::new();
 /// Errors after the first write of an operation: none is known to be possible.
 pub static LATE_ERRORS: Counter = Counter::new();
 pub static SLICES_US: Counter = Counter::new();
+/// Main-thread time spent on estimating bytes, microseconds.
+pub static SIZING_US: Counter = Counter::new();
+/// Main-thread time spent on trims that no client waits for and on looking for them, microseconds.
+pub static BACKGROUND_US: Counter = Counter::new();
 static LONGEST_SLICE_US: AtomicU64 = AtomicU64::new(0);
 
 pub fn slice_took(micros: u64) {
@@ -82,6 +86,8 @@ pub fn info() -> Vec<Section> {
                 ("running_jobs_timed", timed),
                 ("queue_scan_running", u64::from(queues.scanning)),
                 ("trims_running", keeper::trims::running()),
+                ("sizing_us", SIZING_US.get()),
+                ("background_us", BACKGROUND_US.get()),
                 ("slices", SLICES.get()),
                 ("longest_slice_us", longest_slice_us()),
             ],

@@ -139,7 +139,6 @@ impl Rest {
         self.ages.oldest_active_ms = self.ages.oldest_active_ms.max(ages.oldest_active_ms);
         self.ages.stalled += ages.stalled;
         self.failed_last_hour += failed_last_hour;
-        self.size.total += size.total;
-        self.size.retained += size.retained;
+        self.size.add(&size);
     }
 }

@@ -1,6 +1,7 @@
 //! A keyspace in memory, for the unit tests of the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::fields::{Known, Word};
 use super::store::{End, Expiry, Kind, Store, StoreError, StoreResult, Ttl};
@@ -15,6 +16,9 @@ pub enum Value {
     ZSet(BTreeMap<Vec<u8>, f64>),
     Stream(Vec<Vec<(Vec<u8>, Vec<u8>)>>),
 }
+
+/// Steps through the members of sets: prime to the size of most, so that every one is drawn as often.
+static DRAWN: AtomicUsize = AtomicUsize::new(1);
 
 /// Keys to values, and the keys at which GET fails. Empty collections vanish, as in Redis.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -128,6 +132,13 @@ impl Store for Fake {
     fn zrange(&self, key: &[u8], offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>> {
         let all = self.sorted(key).into_iter().skip(offset as usize).take(count as usize);
         Ok(all.map(|(_, member)| member).collect())
+    }
+
+    fn zrandom(&self, key: &[u8], count: u64) -> StoreResult<Vec<Vec<u8>>> {
+        let Some(Value::ZSet(set)) = self.0.get(key) else { return Ok(Vec::new()) };
+        let members: Vec<&Vec<u8>> = set.keys().collect();
+        let draw = || DRAWN.fetch_add(7919, Ordering::Relaxed) % members.len();
+        Ok((0..count).map(|_| members[draw()].clone()).collect())
     }
 
     fn zrank(&self, key: &[u8], member: &[u8]) -> StoreResult<Option<u64>> {

@@ -25,7 +25,7 @@ macro_rules! known {
 known! {
     Name = "name", Data = "data", Opts = "opts", Timestamp = "timestamp", Delay = "delay", Priority = "priority",
     ParentKey = "parentKey", Parent = "parent", Rjk = "rjk", Deid = "deid",
-    ProcessedOn = "processedOn", AttemptsStarted = "ats", AttemptsMade = "attemptsMade", ReturnValue = "returnvalue",
+    ProcessedOn = "processedOn", AttemptsStarted = "ats", AttemptsMade = "attemptsMade", ReturnValue = "returnvalue", StackTrace = "stacktrace",
     MaxLenEvents = "opts.maxLenEvents", Paused = "paused", Concurrency = "concurrency",
     Event = "event", JobId = "jobId", Added = "added", Waiting = "waiting", Delayed = "delayed", Prev = "prev",
     WaitingChildren = "waiting-children", Removed = "removed", Cleaned = "cleaned", Count = "count",

@@ -19,6 +19,7 @@ pub mod parent;
 pub mod profile;
 pub mod remove;
 pub mod script;
+pub mod size;
 pub mod stats;
 pub mod store;
 pub mod trim;

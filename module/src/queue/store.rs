@@ -84,6 +84,8 @@ pub trait Store {
     fn zfirst_score(&self, key: &[u8]) -> Option<f64>;
     /// Members in order, after `offset` of them, `count` at most.
     fn zrange(&self, key: &[u8], offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>>;
+    /// `count` members drawn by lot, each from all of them; none where the key holds no sorted set.
+    fn zrandom(&self, key: &[u8], count: u64) -> StoreResult<Vec<Vec<u8>>>;
     /// How many stand before the member; None where it is not in the set.
     fn zrank(&self, key: &[u8], member: &[u8]) -> StoreResult<Option<u64>>;
     fn zcount(&self, key: &[u8], min: f64, max: f64) -> StoreResult<u64>;

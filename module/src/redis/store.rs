@@ -183,6 +183,11 @@ impl Store for LiveStore {
         Ok(self.0.call(c"ZRANGE", Local, &[key.into(), start.as_str().into(), stop.as_str().into()])?.texts())
     }
 
+    fn zrandom(&self, key: &[u8], count: u64) -> StoreResult<Vec<Vec<u8>>> {
+        let count = format!("-{count}");
+        Ok(self.0.call(c"ZRANDMEMBER", Local, &[key.into(), count.as_str().into()])?.texts())
+    }
+
     fn zrank(&self, key: &[u8], member: &[u8]) -> StoreResult<Option<u64>> {
         match self.0.call(c"ZRANK", Local, &[key.into(), member.into()])? {
             Answer::Integer(rank) => Ok(Some(rank as u64)),

@@ -28,6 +28,12 @@ pub(super) static COMMANDS: &[Definition] = &[
             option("keep-failed", "KEEPFAILED", ArgKind::Integer, "Failed jobs that stay, the newest."),
             option("waiting", "WAITING", ArgKind::String, "Time from which jobs that still wait go."),
             option("events", "EVENTS", ArgKind::Integer, "Events that stay in the stream, the newest."),
+            option(
+                "max-bytes",
+                "MAXBYTES",
+                ArgKind::String,
+                "Bytes that the queue may take; its oldest finished jobs go.",
+            ),
             option("limit", "LIMIT", ArgKind::Integer, "Jobs removed at most."),
             option("dryrun", "DRYRUN", ArgKind::Token, "Says what would go, and removes nothing."),
         ],

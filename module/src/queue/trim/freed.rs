@@ -4,6 +4,8 @@
 const EXACT: u64 = 64;
 /// Of further jobs one in so many is measured, by lot.
 const ONE_IN: u64 = 16;
+/// Likewise where the bytes decide how many jobs go.
+const ONE_IN_FOR_BYTES: u64 = 4;
 
 /// A running sum. A trim of 64 jobs or fewer is exact.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,12 +20,12 @@ pub(super) struct Freed {
 
 impl Freed {
     /// The next job is to be measured.
-    pub fn wants(&mut self) -> bool {
+    pub fn wants(&mut self, bytes_decide: bool) -> bool {
         if self.jobs < EXACT {
             return true;
         }
         self.lot = self.lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.lot >> 33).is_multiple_of(ONE_IN)
+        (self.lot >> 33).is_multiple_of(if bytes_decide { ONE_IN_FOR_BYTES } else { ONE_IN })
     }
 
     /// A job went; `bytes` where it was measured.
@@ -60,7 +62,7 @@ mod tests {
         for job in 0..100_000u64 {
             let bytes = 200 + job * 7919 % 2000;
             sum += bytes;
-            let seen = freed.wants().then_some(bytes);
+            let seen = freed.wants(false).then_some(bytes);
             measured += u64::from(seen.is_some());
             freed.add(seen);
             if job < 64 {

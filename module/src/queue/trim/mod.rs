@@ -45,6 +45,8 @@ pub struct Criteria {
     pub waiting_before: Option<u64>,
     /// Events that stay in the queue's stream, the newest.
     pub events: Option<u64>,
+    /// Bytes of the queue above which its oldest finished jobs go, after all that the other criteria name.
+    pub max_bytes: Option<u64>,
     /// Jobs removed at most; None for no limit.
     pub limit: Option<u64>,
 }
@@ -58,6 +60,7 @@ impl Criteria {
             keep_completed: limits.keep_completed,
             keep_failed: limits.keep_failed,
             events: limits.max_events,
+            max_bytes: limits.max_bytes,
             ..Self::default()
         }
     }
@@ -80,7 +83,7 @@ pub struct Tally {
     pub waiting: u64,
     /// Entries of the event stream.
     pub events: u64,
-    /// Bytes of the keys of jobs and of events; measured for the first jobs, then extrapolated from a sample.
+    /// Bytes of jobs' keys, of their places in lists and sets, and of events; measured for the first jobs, then extrapolated from a sample.
     pub bytes: u64,
     /// Jobs that fit the criteria and stay, for a reason that [`Kept`](super::remove::Kept) names.
     pub kept: u64,
@@ -101,6 +104,13 @@ pub trait Around {
     fn may_release(&mut self, parent: &Parent) -> bool;
 }
 
+/// What a trim's slice asks besides.
+pub trait Weigh: Around {
+    /// The bytes of the queue as it is, and by how many they may be off; None where finding out takes longer than this
+    /// slice.
+    fn queue_bytes(&mut self) -> Option<(u64, u64)>;
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Completed,
@@ -109,7 +119,25 @@ enum Stage {
     Paused,
     Prioritized,
     Events,
+    Bytes,
     Done,
+}
+
+/// The state whose jobs are being removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Completed,
+    Failed,
+    Waiting,
+}
+
+/// Bytes of the tally at which the queue is small enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    Unknown,
+    /// Short of the mark by the error of what is known: the queue is to be asked again there, where the error is smaller.
+    Near(u64),
+    Mark(u64),
 }
 
 /// Whether a stage has more to do.
@@ -133,6 +161,9 @@ pub struct Trim {
     wait: TailWalk,
     paused: TailWalk,
     freed: Freed,
+    /// Bytes that a job's place takes in its list or set, by [`Of`]; None before the first job.
+    places: [Option<u64>; 3],
+    goal: Goal,
     tally: Tally,
 }
 
@@ -164,6 +195,8 @@ impl Trim {
             wait: TailWalk::default(),
             paused: TailWalk::default(),
             freed: Freed::default(),
+            places: [None; 3],
+            goal: Goal::Unknown,
             tally: Tally::default(),
         })
     }
@@ -186,13 +219,15 @@ impl Trim {
 
     /// Works until `around` says that the slice is over. True when nothing is left to do.
     /// Errors: a key of another type, or the server's own; what was removed before is whole.
-    pub fn slice(&mut self, store: &mut impl Store, now_ms: u64, around: &mut impl Around) -> Result<bool> {
+    pub fn slice(&mut self, store: &mut impl Store, now_ms: u64, around: &mut impl Weigh) -> Result<bool> {
         while self.stage != Stage::Done {
             let step = match self.stage {
-                Stage::Completed | Stage::Failed => self.finished(store, now_ms, around)?,
+                Stage::Completed => self.finished(store, Of::Completed, now_ms, around)?,
+                Stage::Failed => self.finished(store, Of::Failed, now_ms, around)?,
                 Stage::Waiting | Stage::Paused => self.tail(store, now_ms, around)?,
                 Stage::Prioritized => self.by_priority(store, now_ms, around)?,
                 Stage::Events => self.events(store)?,
+                Stage::Bytes => self.by_bytes(store, now_ms, around)?,
                 Stage::Done => Step::Over,
             };
             if step == Step::Over {
@@ -202,7 +237,8 @@ impl Trim {
                     Stage::Waiting => Stage::Paused,
                     Stage::Paused => Stage::Prioritized,
                     Stage::Prioritized => Stage::Events,
-                    Stage::Events | Stage::Done => Stage::Done,
+                    Stage::Events => Stage::Bytes,
+                    Stage::Bytes | Stage::Done => Stage::Done,
                 };
             }
             if around.expired() {
@@ -227,17 +263,95 @@ impl Trim {
         self.criteria.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.tally.jobs()))
     }
 
-    fn finished(&mut self, store: &mut impl Store, now_ms: u64, around: &mut impl Around) -> Result<Step> {
-        let completed = self.stage == Stage::Completed;
-        let (set, before, keep) = match completed {
-            true => (self.keys.completed.clone(), self.criteria.completed_before, self.criteria.keep_completed),
-            false => (self.keys.failed.clone(), self.criteria.failed_before, self.criteria.keep_failed),
+    fn finished(&mut self, store: &mut impl Store, of: Of, now_ms: u64, around: &mut impl Around) -> Result<Step> {
+        let set = self.finished_set(of).to_vec();
+        let (before, keep) = match of {
+            Of::Failed => (self.criteria.failed_before, self.criteria.keep_failed),
+            _ => (self.criteria.completed_before, self.criteria.keep_completed),
         };
         let fitting = self.fitting(store, &set, before, keep)?;
-        let mut walk = std::mem::take(if completed { &mut self.completed } else { &mut self.failed });
-        let step = self.set_batch(store, &set, &mut walk, fitting, now_ms, around, |_, _| true);
-        *(if completed { &mut self.completed } else { &mut self.failed }) = walk;
+        self.finished_batch(store, of, &set, fitting, now_ms, around)
+    }
+
+    fn finished_set(&self, of: Of) -> &[u8] {
+        if of == Of::Failed { &self.keys.failed } else { &self.keys.completed }
+    }
+
+    fn finished_walk(&mut self, of: Of) -> &mut SetWalk {
+        if of == Of::Failed { &mut self.failed } else { &mut self.completed }
+    }
+
+    /// A batch of the first `end` jobs of a set of finished ones.
+    fn finished_batch(
+        &mut self,
+        store: &mut impl Store,
+        of: Of,
+        set: &[u8],
+        end: u64,
+        now_ms: u64,
+        around: &mut impl Around,
+    ) -> Result<Step> {
+        let mut walk = std::mem::take(self.finished_walk(of));
+        let step = self.set_batch(store, of, set, &mut walk, end, now_ms, around, |_, _| true);
+        *self.finished_walk(of) = walk;
         step
+    }
+
+    /// The oldest finished jobs, of whichever state, until the queue takes no more bytes than it may.
+    fn by_bytes(&mut self, store: &mut impl Store, now_ms: u64, around: &mut impl Weigh) -> Result<Step> {
+        let Some(most) = self.criteria.max_bytes.filter(|_| self.allowance() > 0) else { return Ok(Step::Over) };
+        if !self.is_known() {
+            let Some((bytes, error)) = around.queue_bytes() else { return Ok(Step::More) };
+            let gone = self.tally().bytes;
+            // What a dry run has counted is still there.
+            let bytes = if self.mode == Mode::DryRun { bytes.saturating_sub(gone) } else { bytes };
+            let excess = bytes.saturating_sub(most);
+            self.goal = if self.mode == Mode::Remove && error > 0 && excess > error.saturating_mul(2) {
+                Goal::Near(gone + excess - error)
+            } else {
+                Goal::Mark(gone + excess)
+            };
+        }
+        if self.is_small_enough() {
+            return Ok(Step::Over);
+        }
+        let (completed, failed) = (self.oldest(store, Of::Completed)?, self.oldest(store, Of::Failed)?);
+        let (of, other) = match (completed, failed) {
+            (None, None) => return Ok(Step::Over),
+            (Some(one), Some(other)) if other < one => (Of::Failed, Some(one)),
+            (Some(_), other) => (Of::Completed, other),
+            (None, Some(_)) => (Of::Failed, None),
+        };
+        let set = self.finished_set(of).to_vec();
+        let end = match other {
+            Some(other) => store.zcount(&set, f64::NEG_INFINITY, other)?,
+            None => store.len(&set),
+        };
+        self.finished_batch(store, of, &set, end, now_ms, around)
+    }
+
+    /// When the oldest job of a set finished, those that stay left out.
+    fn oldest(&mut self, store: &impl Store, of: Of) -> Result<Option<f64>> {
+        let set = self.finished_set(of).to_vec();
+        if !expect(store, &set, Kind::ZSet)? {
+            return Ok(None);
+        }
+        let at = self.finished_walk(of).place(store, &set)?;
+        let first = store.zrange(&set, at, 1)?;
+        Ok(first.first().and_then(|id| store.zscore(&set, id)))
+    }
+
+    fn is_small_enough(&self) -> bool {
+        matches!(self.goal, Goal::Mark(goal) if self.tally().bytes >= goal)
+    }
+
+    /// Enough is known to go on by.
+    fn is_known(&self) -> bool {
+        match self.goal {
+            Goal::Unknown => false,
+            Goal::Near(goal) => self.tally().bytes < goal,
+            Goal::Mark(_) => true,
+        }
     }
 
     /// Prioritized jobs stand by priority, not by age: all of them are looked at.
@@ -251,7 +365,7 @@ impl Trim {
         let queue = self.queue.clone();
         let mut walk = std::mem::take(&mut self.prioritized);
         let fits = |store: &_, id: &[u8]| turn_began(store, &queue, id).is_some_and(|since| since <= before as f64);
-        let step = self.set_batch(store, &set, &mut walk, all, now_ms, around, fits);
+        let step = self.set_batch(store, Of::Waiting, &set, &mut walk, all, now_ms, around, fits);
         self.prioritized = walk;
         step
     }
@@ -261,6 +375,7 @@ impl Trim {
     fn set_batch<S: Store>(
         &mut self,
         store: &mut S,
+        of: Of,
         set: &[u8],
         walk: &mut SetWalk,
         end: u64,
@@ -274,10 +389,11 @@ impl Trim {
             return Ok(Step::Over);
         }
         let ids = store.zrange(set, at, count)?;
+        self.weigh_place(store, of, set)?;
         let mut batch = Batch::default();
         let mut result = Ok(Step::More);
         for id in ids {
-            match self.take(store, id.clone(), now_ms, around, &mut batch, &fits) {
+            match self.take(store, of, id.clone(), now_ms, around, &mut batch, &fits) {
                 Ok(true) => {}
                 Ok(false) => walk.pass(store, set, id),
                 Err(error) => {
@@ -285,7 +401,7 @@ impl Trim {
                     break;
                 }
             }
-            if around.expired() {
+            if self.is_small_enough() || self.goal != Goal::Unknown && !self.is_known() || around.expired() {
                 break;
             }
         }
@@ -305,10 +421,13 @@ impl Trim {
         let fits = |store: &_, id: &[u8]| turn_began(store, &queue, id).is_some_and(|since| since <= before as f64);
         let mut walk = std::mem::take(if wait { &mut self.wait } else { &mut self.paused });
         let ids = walk.next(store, &list, BATCH.min(self.allowance()))?;
+        if !ids.is_empty() {
+            self.weigh_place(store, Of::Waiting, &list)?;
+        }
         let mut result = Ok(if ids.is_empty() { Step::Over } else { Step::More });
         let mut batch = Batch::default();
         for id in ids {
-            match self.take(store, id.clone(), now_ms, around, &mut batch, fits) {
+            match self.take(store, Of::Waiting, id.clone(), now_ms, around, &mut batch, fits) {
                 Ok(true) => {}
                 Ok(false) => walk.pass(id),
                 Err(error) => {
@@ -325,10 +444,19 @@ impl Trim {
         result
     }
 
+    fn weigh_place(&mut self, store: &impl Store, of: Of, key: &[u8]) -> Result<()> {
+        if self.places[of as usize].is_none() {
+            self.places[of as usize] = Some(store.memory_estimate(key)? / store.len(key).max(1));
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one place for every kind of walk")]
     /// One job. True where it is gone, or is about to be with the batch; false where the walk must pass it.
     fn take<S: Store>(
         &mut self,
         store: &mut S,
+        of: Of,
         id: Vec<u8>,
         now_ms: u64,
         around: &mut impl Around,
@@ -346,15 +474,16 @@ impl Trim {
                 return Ok(false);
             }
         };
-        let bytes = if self.freed.wants() { Some(doomed.bytes(store)?) } else { None };
+        let bytes = if self.freed.wants(self.goal != Goal::Unknown) { Some(doomed.bytes(store)?) } else { None };
         if self.mode == Mode::Remove {
             doomed.detach(store, &self.queue, id, now_ms, batch)?;
         }
         self.freed.add(bytes);
-        *match self.stage {
-            Stage::Completed => &mut self.tally.completed,
-            Stage::Failed => &mut self.tally.failed,
-            _ => &mut self.tally.waiting,
+        self.tally.bytes += self.places[of as usize].unwrap_or(0);
+        *match of {
+            Of::Completed => &mut self.tally.completed,
+            Of::Failed => &mut self.tally.failed,
+            Of::Waiting => &mut self.tally.waiting,
         } += 1;
         Ok(self.mode == Mode::Remove)
     }

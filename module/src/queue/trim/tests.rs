@@ -21,10 +21,13 @@ fn finished(count: u64) -> Fake {
     store
 }
 
-/// Each slice is over after one job. `denied` is the base of a queue whose parents may not be changed.
+/// Each slice is over after one job. `denied` is the base of a queue whose parents may not be changed; `bytes` is what
+/// the queue takes, known at the second question.
 #[derive(Default)]
 struct Short {
     denied: Option<&'static [u8]>,
+    bytes: u64,
+    asked: bool,
 }
 
 impl Around for Short {
@@ -34,6 +37,12 @@ impl Around for Short {
 
     fn may_release(&mut self, parent: &Parent) -> bool {
         self.denied != Some(&parent.base)
+    }
+}
+
+impl Weigh for Short {
+    fn queue_bytes(&mut self) -> Option<(u64, u64)> {
+        std::mem::replace(&mut self.asked, true).then_some((self.bytes, 0))
     }
 }
 
@@ -266,7 +275,7 @@ fn a_parent_that_is_not_the_callers_to_change_keeps_its_child() {
     store.hset(b"bull:q:1", &[(Known::ParentKey.into(), Word::Bytes(parent))]).unwrap();
     let criteria = Criteria { completed_before: Some(NOW), ..Criteria::default() };
     let mut denied = Trim::new(&store, queue(), criteria, Mode::Remove).unwrap();
-    while !denied.slice(&mut store, NOW, &mut Short { denied: Some(b"bull:p:") }).unwrap() {}
+    while !denied.slice(&mut store, NOW, &mut Short { denied: Some(b"bull:p:"), ..Short::default() }).unwrap() {}
     assert_eq!((denied.tally().completed, denied.tally().kept), (1, 1));
     assert_eq!(store.len(b"bull:p:9:dependencies"), 1);
     assert_eq!(trim(&mut store, criteria).tally().completed, 1);
@@ -286,6 +295,12 @@ fn an_error_in_the_middle_leaves_no_half_removed_job() {
             true
         }
     }
+
+    impl Weigh for Long {
+        fn queue_bytes(&mut self) -> Option<(u64, u64)> {
+            Some((0, 0))
+        }
+    }
     let mut store = finished(10);
     // The deduplication key of the sixth reads as an error.
     store.hset(b"bull:q:6", &[(Known::Deid.into(), "x".into())]).unwrap();
@@ -300,4 +315,64 @@ fn an_error_in_the_middle_leaves_no_half_removed_job() {
         let listed = store.zscore(b"bull:q:completed", id.as_bytes()).is_some();
         assert_eq!(store.kind(&queue().key(&id)) == Kind::Hash, listed, "job {id}");
     }
+}
+
+#[test]
+fn the_oldest_of_both_states_go_until_the_queue_is_small_enough() {
+    let mut store = finished(10);
+    for job in 1..=10u64 {
+        let id = format!("f{job}");
+        store.hset(&queue().key(&id), &[(Known::Name.into(), "n".into()), (Known::Data.into(), "{}".into())]).unwrap();
+        store.zadd(b"bull:q:failed", (job * 1000 + 500) as f64, id.as_bytes()).unwrap();
+    }
+    store.set(b"bull:q:2:lock", b"t", Expiry::Clear).unwrap();
+    // A completed job has ten bytes here, a failed one twenty, a place ten: 1, f1, f2 and 3 make 100.
+    let criteria = Criteria { max_bytes: Some(905), ..Criteria::default() };
+    let mut dry = Trim::new(&store, queue(), criteria, Mode::DryRun).unwrap();
+    let mut around = Short { bytes: 1000, ..Short::default() };
+    while !dry.slice(&mut store, NOW, &mut around).unwrap() {}
+    let mut wet = Trim::new(&store, queue(), criteria, Mode::Remove).unwrap();
+    let mut around = Short { bytes: 1000, ..Short::default() };
+    while !wet.slice(&mut store, NOW, &mut around).unwrap() {}
+    assert_eq!(dry.tally(), wet.tally());
+    assert_eq!((wet.tally().completed, wet.tally().failed, wet.tally().kept, wet.tally().bytes), (2, 2, 1, 100));
+    assert_eq!(store.zrange(b"bull:q:completed", 0, 2).unwrap(), [b"2", b"4"]);
+    assert_eq!(store.zrange(b"bull:q:failed", 0, 1).unwrap(), [b"f3"]);
+    // What age removes counts too: the dry run says the same as the run, which is asked again when that is gone.
+    let criteria = Criteria { completed_before: Some(5000), max_bytes: Some(400), ..Criteria::default() };
+    let mut dry = Trim::new(&store, queue(), criteria, Mode::DryRun).unwrap();
+    let mut around = Short { bytes: 450, ..Short::default() };
+    while !dry.slice(&mut store, NOW, &mut around).unwrap() {}
+    // 4 and 5 by age, then f3 for the ten bytes that are missing.
+    assert_eq!((dry.tally().completed, dry.tally().failed), (2, 1));
+}
+
+#[test]
+fn an_estimate_that_may_be_off_is_asked_again_short_of_the_mark() {
+    /// Says too much by a tenth, and that it may be off by that.
+    struct Rough(u64);
+    impl Around for Rough {
+        fn expired(&mut self) -> bool {
+            false
+        }
+
+        fn may_release(&mut self, _parent: &Parent) -> bool {
+            true
+        }
+    }
+
+    impl Weigh for Rough {
+        fn queue_bytes(&mut self) -> Option<(u64, u64)> {
+            // The first answer is for a thousand jobs of twenty bytes, later ones for what is left then.
+            let bytes = self.0;
+            self.0 = bytes / 2;
+            Some((bytes + bytes / 10, bytes / 10))
+        }
+    }
+    let mut store = finished(1000);
+    let criteria = Criteria { max_bytes: Some(9000), ..Criteria::default() };
+    let mut trim = Trim::new(&store, queue(), criteria, Mode::Remove).unwrap();
+    assert!(trim.slice(&mut store, NOW, &mut Rough(20_000)).unwrap());
+    // 22,000 said: 13,000 too many, of which 11,000 go at once. Then 11,000 said, and 2,000 go, within the error.
+    assert_eq!(trim.tally().completed, (11_000 + 2000) / 20);
 }

@@ -1,0 +1,510 @@
+//! How many bytes a queue takes, from a sample of its jobs.
+//!
+//! Jobs of one state are a stratum: their number is known, their mean is measured. Few jobs are measured all; of many a
+//! random part, where it lowers the error most (the Neyman allocation). What was measured counts less as the jobs of a
+//! stratum are replaced by others. Only reads. Not counted are deduplication keys and schedulers' hashes, whose names
+//! cannot be known without a scan.
+
+use super::error::Result;
+use super::fields::Known;
+use super::job::QueueKeys;
+use super::keys::{QueueName, SUB_KEYS};
+use super::stats::Counts;
+use super::store::{Kind, Store};
+
+/// Strata of up to so many jobs are measured whole.
+const SMALL: u64 = 32;
+/// Jobs measured before a mean is believed.
+const ENOUGH: f64 = 32.0;
+/// One job in so many has all its keys measured.
+const DEEP: u64 = 4;
+/// Such jobs before their mean is believed.
+const FEW: f64 = ENOUGH / DEEP as f64;
+/// Jobs measured between two questions whether time is over.
+const BATCH: u64 = 8;
+/// Standard errors in the bound: three hold in 99.7 of 100 cases.
+const DEVIATIONS: f64 = 3.0;
+/// Visits between two looks at the keys that are no jobs, and at lists, sets and events: what a place or an event takes
+/// changes slowly.
+const OTHER_EVERY: u32 = 16;
+const PLACES_EVERY: u32 = 8;
+
+/// Where jobs are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Wait,
+    Paused,
+    Active,
+    Delayed,
+    Prioritized,
+    WaitingChildren,
+    Completed,
+    Failed,
+}
+
+const STATES: [State; 8] = [
+    State::Wait,
+    State::Paused,
+    State::Active,
+    State::Delayed,
+    State::Prioritized,
+    State::WaitingChildren,
+    State::Completed,
+    State::Failed,
+];
+
+impl State {
+    fn key(self, keys: &QueueKeys) -> &[u8] {
+        match self {
+            Self::Wait => &keys.wait,
+            Self::Paused => &keys.paused,
+            Self::Active => &keys.active,
+            Self::Delayed => &keys.delayed,
+            Self::Prioritized => &keys.prioritized,
+            Self::WaitingChildren => &keys.waiting_children,
+            Self::Completed => &keys.completed,
+            Self::Failed => &keys.failed,
+        }
+    }
+
+    fn jobs(self, counts: &Counts) -> u64 {
+        match self {
+            Self::Wait => counts.waiting,
+            Self::Paused => counts.paused,
+            Self::Active => counts.active,
+            Self::Delayed => counts.delayed,
+            Self::Prioritized => counts.prioritized,
+            Self::WaitingChildren => counts.waiting_children,
+            Self::Completed => counts.completed,
+            Self::Failed => counts.failed,
+        }
+    }
+
+    fn kind(self) -> Kind {
+        if matches!(self, Self::Wait | Self::Paused | Self::Active) { Kind::List } else { Kind::ZSet }
+    }
+
+    fn is_finished(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+/// Sums over measured values.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    number: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Sums {
+    fn add(&mut self, value: u64) {
+        let value = value as f64;
+        self.number += 1.0;
+        self.sum += value;
+        self.squares += value * value;
+    }
+
+    fn mean(&self) -> f64 {
+        if self.number > 0.0 { self.sum / self.number } else { 0.0 }
+    }
+
+    /// Variance of the mean; infinite before `enough` are measured.
+    fn variance(&self, enough: f64) -> f64 {
+        if self.number < enough {
+            return f64::INFINITY;
+        }
+        let spread = (self.squares / self.number - self.mean() * self.mean()).max(0.0);
+        // A small sample knows its own spread badly.
+        spread / self.number * (1.0 + enough / self.number)
+    }
+
+    fn fade(&mut self, part: f64) {
+        self.number *= part;
+        self.sum *= part;
+        self.squares *= part;
+    }
+}
+
+/// What was measured of the jobs of one state. Every measured job has its hash measured, one in [`DEEP`] all its keys:
+/// most jobs have no other, and looking for them costs more than the hash.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stratum {
+    hashes: Sums,
+    /// The keys beside the hash.
+    others: Sums,
+    /// Bytes of logs and stack traces, over the jobs of `others`.
+    logs: f64,
+    /// Those of them that are stack traces, which lie in the hash.
+    traces: f64,
+    /// Bytes that the list or set takes for each of its jobs.
+    entry: f64,
+    /// Jobs at the moment when all of them were measured.
+    whole: Option<u64>,
+}
+
+impl Stratum {
+    /// Lets what was measured count for this part of what it did, but never for less than makes a mean.
+    fn fade(&mut self, part: f64) {
+        let part = part.max(ENOUGH / self.hashes.number.max(ENOUGH)).max(FEW / self.others.number.max(FEW));
+        self.hashes.fade(part);
+        self.others.fade(part);
+        self.logs *= part;
+        self.traces *= part;
+    }
+
+    fn of_others(&self, sum: f64) -> f64 {
+        if self.others.number > 0.0 { sum / self.others.number } else { 0.0 }
+    }
+
+    /// Mean bytes of a job without logs and stack trace.
+    fn body(&self) -> f64 {
+        let lists = self.of_others(self.logs - self.traces);
+        (self.hashes.mean() - self.of_others(self.traces) + self.others.mean() - lists).max(0.0)
+    }
+
+    /// Variance of the sum over `jobs` jobs; infinite before enough of them are measured.
+    fn variance(&self, jobs: u64) -> f64 {
+        if jobs == 0 || self.whole == Some(jobs) {
+            return 0.0;
+        }
+        (jobs as f64).powi(2) * (self.hashes.variance(ENOUGH) + self.others.variance(FEW))
+    }
+}
+
+/// Bytes of a queue by what they are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Size {
+    /// Jobs that have not finished, with their places in lists and sets.
+    pub unfinished: u64,
+    /// Finished jobs, likewise.
+    pub finished: u64,
+    pub events: u64,
+    /// Logs and stack traces of all jobs.
+    pub logs: u64,
+    /// The part of `logs` that belongs to finished jobs.
+    pub finished_logs: u64,
+    /// Counters, meta and the like.
+    pub other: u64,
+    /// Bytes by which the total may be off; u64::MAX where too little was measured to say.
+    pub error: u64,
+}
+
+impl Size {
+    pub fn total(&self) -> u64 {
+        self.unfinished + self.finished + self.events + self.logs + self.other
+    }
+
+    /// What finished jobs take.
+    pub fn retained(&self) -> u64 {
+        self.finished + self.finished_logs
+    }
+
+    /// The parts of the total, by what the bytes belong to.
+    pub fn classes(&self) -> [(&'static str, u64); 5] {
+        [
+            ("unfinished", self.unfinished),
+            ("finished", self.finished),
+            ("events", self.events),
+            ("logs", self.logs),
+            ("other", self.other),
+        ]
+    }
+
+    /// Another queue's bytes on top.
+    pub fn add(&mut self, more: &Self) {
+        self.unfinished += more.unfinished;
+        self.finished += more.finished;
+        self.events += more.events;
+        self.logs += more.logs;
+        self.finished_logs += more.finished_logs;
+        self.other += more.other;
+        self.error = self.error.saturating_add(more.error);
+    }
+
+    /// The error as a part of the total, 0 to 1.
+    pub fn error_part(&self) -> f64 {
+        if self.error == 0 { 0.0 } else { (self.error as f64 / self.total().max(1) as f64).min(1.0) }
+    }
+}
+
+/// A running estimate of one queue.
+#[derive(Clone, Debug, Default)]
+pub struct Estimate {
+    strata: Vec<(State, Stratum)>,
+    events: u64,
+    other: u64,
+    visits: u32,
+}
+
+/// Random numbers for samples (SplitMix64); no secret depends on them.
+#[derive(Clone, Debug)]
+pub struct Lot(pub u64);
+
+impl Lot {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit.max(1)
+    }
+}
+
+/// A queue to be looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub queue: &'a QueueName,
+    pub keys: &'a QueueKeys,
+    pub counts: &'a Counts,
+}
+
+impl Estimate {
+    /// The estimate for these counts, from memory.
+    pub fn size(&self, counts: &Counts) -> Size {
+        let mut size = Size { events: self.events, other: self.other, ..Size::default() };
+        let mut variance = 0.0;
+        for state in STATES {
+            let jobs = state.jobs(counts);
+            let stratum = self.stratum(state).unwrap_or_default();
+            let bodies = (jobs as f64 * (stratum.body() + stratum.entry)) as u64;
+            let logs = (jobs as f64 * stratum.of_others(stratum.logs)) as u64;
+            variance += stratum.variance(jobs);
+            size.logs += logs;
+            if state.is_finished() {
+                size.finished += bodies;
+                size.finished_logs += logs;
+            } else {
+                size.unfinished += bodies;
+            }
+        }
+        // Infinite becomes the largest number.
+        size.error = (DEVIATIONS * variance.sqrt()) as u64;
+        size
+    }
+
+    /// So many jobs came, completed and failed since the last visit: that part of a stratum was not measured.
+    pub fn turn_over(&mut self, counts: &Counts, added: u64, completed: u64, failed: u64) {
+        for (state, stratum) in &mut self.strata {
+            let fresh = match state {
+                State::Completed => completed,
+                State::Failed => failed,
+                _ => added,
+            };
+            let jobs = state.jobs(counts);
+            if fresh > 0 && jobs > 0 {
+                stratum.fade(1.0 - (fresh as f64 / jobs as f64).min(1.0));
+                stratum.whole = None;
+            }
+        }
+    }
+
+    /// Measures until `over` says that time is over, or the error is below `target` (a part of the total) and some jobs
+    /// were looked at. Errors: the server's own.
+    pub fn measure(
+        &mut self,
+        store: &impl Store,
+        subject: Subject<'_>,
+        target: f64,
+        lot: &mut Lot,
+        mut over: impl FnMut() -> bool,
+    ) -> Result<()> {
+        let Subject { queue, keys, counts } = subject;
+        if self.visits.is_multiple_of(OTHER_EVERY) {
+            self.other = 0;
+            for key in [&keys.meta, &keys.id, &keys.pc, &keys.marker, &keys.repeat] {
+                self.other += store.memory_estimate(key)?;
+            }
+        }
+        let look_at_places = self.visits.is_multiple_of(PLACES_EVERY);
+        self.visits = self.visits.wrapping_add(1);
+        if look_at_places {
+            let is_stream = store.kind(&keys.events) == Kind::Stream;
+            self.events = if is_stream { store.memory_estimate(&keys.events)? } else { 0 };
+        }
+        let mut measurable = [0u64; STATES.len()];
+        for (state, jobs) in STATES.into_iter().zip(&mut measurable) {
+            *jobs = state.jobs(counts);
+            // A foreign value under the key has a length too.
+            if *jobs == 0 || store.kind(state.key(keys)) != state.kind() {
+                *jobs = 0;
+                self.strata.retain(|(of, _)| *of != state);
+                continue;
+            }
+            if look_at_places || self.stratum(state).is_none_or(|stratum| stratum.entry == 0.0) {
+                let entry = store.memory_estimate(state.key(keys))? as f64 / *jobs as f64;
+                self.stratum_mut(state).entry = entry;
+            }
+            if *jobs <= SMALL {
+                self.measure_whole(store, queue, keys, state)?;
+            }
+        }
+        loop {
+            let widest = STATES.into_iter().zip(measurable).filter(|(_, jobs)| *jobs > SMALL).map(|(state, jobs)| {
+                let stratum = self.stratum(state).unwrap_or_default();
+                let gain = stratum.variance(jobs) / stratum.hashes.number.max(1.0);
+                (state, jobs, if gain.is_nan() { 0.0 } else { gain })
+            });
+            let Some((state, jobs, _)) = widest.max_by(|(.., one), (.., two)| one.total_cmp(two)) else { break };
+            let stratum = self.stratum_mut(state);
+            stratum.whole = None;
+            for (index, id) in random_ids(store, state, state.key(keys), jobs, lot)?.iter().enumerate() {
+                let depth = if (index as u64).is_multiple_of(DEEP) { Depth::AllKeys } else { Depth::Hash };
+                measure_job(store, &queue.key(id), depth, stratum)?;
+            }
+            if over() || self.size(counts).error_part() <= target {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn measure_whole(&mut self, store: &impl Store, queue: &QueueName, keys: &QueueKeys, state: State) -> Result<()> {
+        let key = state.key(keys);
+        let ids = match state.kind() {
+            Kind::List => store.lrange(key, 0, SMALL as i64)?,
+            _ => store.zrange(key, 0, SMALL + 1)?,
+        };
+        let mut fresh = Stratum { entry: self.stratum_mut(state).entry, ..Stratum::default() };
+        for id in &ids {
+            measure_job(store, &queue.key(id), Depth::AllKeys, &mut fresh)?;
+        }
+        fresh.whole = Some(ids.len() as u64);
+        *self.stratum_mut(state) = fresh;
+        Ok(())
+    }
+
+    fn stratum(&self, state: State) -> Option<Stratum> {
+        self.strata.iter().find(|(of, _)| *of == state).map(|(_, stratum)| *stratum)
+    }
+
+    fn stratum_mut(&mut self, state: State) -> &mut Stratum {
+        let at = self.strata.iter().position(|(of, _)| *of == state).unwrap_or_else(|| {
+            self.strata.push((state, Stratum::default()));
+            self.strata.len() - 1
+        });
+        &mut self.strata[at].1
+    }
+}
+
+fn random_ids(store: &impl Store, state: State, key: &[u8], jobs: u64, lot: &mut Lot) -> Result<Vec<Vec<u8>>> {
+    if state.kind() == Kind::ZSet {
+        return Ok(store.zrandom(key, BATCH)?);
+    }
+    let mut ids = Vec::with_capacity(BATCH as usize);
+    for _ in 0..BATCH {
+        ids.extend(store.lindex(key, lot.below(jobs) as i64)?);
+    }
+    Ok(ids)
+}
+
+/// How much of a job is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Depth {
+    Hash,
+    AllKeys,
+}
+
+fn measure_job(store: &impl Store, hash: &[u8], depth: Depth, stratum: &mut Stratum) -> Result<()> {
+    stratum.hashes.add(store.memory(hash)?);
+    if depth == Depth::Hash {
+        return Ok(());
+    }
+    let trace = store.hget(hash, Known::StackTrace.into()).map_or(0, |trace| trace.len() as u64);
+    let (mut others, mut lists) = (0, 0);
+    let mut key = hash.to_vec();
+    for suffix in SUB_KEYS {
+        key.truncate(hash.len());
+        key.extend_from_slice(suffix.as_bytes());
+        if store.kind(&key) != Kind::None {
+            let bytes = store.memory(&key)?;
+            others += bytes;
+            lists += if suffix == ":logs" { bytes } else { 0 };
+        }
+    }
+    stratum.others.add(others);
+    stratum.logs += (trace + lists) as f64;
+    stratum.traces += trace as f64;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::fake::Fake;
+    use crate::queue::fields::Word;
+    use crate::queue::store::End;
+
+    fn queue() -> QueueName {
+        QueueName::parse(b"bull:q").unwrap()
+    }
+
+    /// Jobs with as many fields as `size` says; a field is ten bytes of the fake store.
+    fn job(store: &mut Fake, id: &str, size: usize) {
+        let fields: Vec<String> = (0..size).map(|field| field.to_string()).collect();
+        let fields: Vec<(Word, Word)> = fields.iter().map(|field| (field.as_str().into(), "x".into())).collect();
+        store.hset(&queue().key(id), &fields).unwrap();
+    }
+
+    fn measure(store: &Fake, estimate: &mut Estimate, target: f64) -> (Size, u64) {
+        let keys = QueueKeys::of(&queue());
+        let counts = Counts::read(store, &keys);
+        let (name, mut rounds) = (queue(), 0);
+        let subject = Subject { queue: &name, keys: &keys, counts: &counts };
+        let over = || {
+            rounds += 1;
+            rounds >= 10_000
+        };
+        estimate.measure(store, subject, target, &mut Lot(7), over).unwrap();
+        (estimate.size(&counts), rounds)
+    }
+
+    #[test]
+    fn a_small_queue_is_measured_to_the_byte() {
+        let mut store = Fake::default();
+        for id in ["1", "2", "3"] {
+            job(&mut store, id, 4);
+            store.zadd(b"bull:q:completed", 1.0, id.as_bytes()).unwrap();
+        }
+        store.push(b"bull:q:3:logs", End::Right, b"line").unwrap();
+        job(&mut store, "4", 6);
+        store.push(b"bull:q:wait", End::Left, b"4").unwrap();
+        let (size, _) = measure(&store, &mut Estimate::default(), 0.05);
+        let wanted = Size { unfinished: 70, finished: 150, logs: 10, finished_logs: 10, ..Size::default() };
+        assert_eq!(size, wanted);
+        assert_eq!((size.total(), size.retained()), (230, 160));
+    }
+
+    #[test]
+    fn a_large_queue_is_measured_to_within_its_own_bound() {
+        let mut store = Fake::default();
+        let mut lot = Lot(3);
+        let mut bytes = 0;
+        for id in 0..3000 {
+            let size = 1 + lot.below(20) as usize * lot.below(20) as usize;
+            bytes += 10 * size as u64 + 10;
+            job(&mut store, &id.to_string(), size);
+            store.zadd(b"bull:q:failed", f64::from(id), id.to_string().as_bytes()).unwrap();
+        }
+        let mut estimate = Estimate::default();
+        let (size, rounds) = measure(&store, &mut estimate, 0.05);
+        assert!(size.error_part() <= 0.05 && rounds < 10_000, "{size:?} after {rounds} rounds");
+        assert!(size.total().abs_diff(bytes) <= size.error, "{size:?}, in truth {bytes}");
+        // Half of the jobs are new: what was measured of the old ones counts for half.
+        let counts = Counts::read(&store, &QueueKeys::of(&queue()));
+        let before = estimate.strata[0].1;
+        estimate.turn_over(&counts, 0, 0, 1500);
+        let after = estimate.strata[0].1;
+        assert_eq!((after.hashes.number * 2.0, after.body()), (before.hashes.number, before.body()));
+        assert!(estimate.size(&counts).error > size.error);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_said_to_be_unknown() {
+        let mut counts = Counts::default();
+        assert_eq!(Estimate::default().size(&counts).error, 0);
+        counts.waiting = 1;
+        let size = Estimate::default().size(&counts);
+        assert_eq!((size.error, size.error_part()), (u64::MAX, 1.0));
+    }
+}
