@@ -368,6 +368,10 @@ impl Store for QueueStore<'_> {
         self.live().zrange(key, offset, count)
     }
 
+    fn zrandom(&self, key: &[u8], count: u64) -> StoreResult<Vec<Vec<u8>>> {
+        self.live().zrandom(key, count)
+    }
+
     fn zrank(&self, key: &[u8], member: &[u8]) -> StoreResult<Option<u64>> {
         self.live().zrank(key, member)
     }
