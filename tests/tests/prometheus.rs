@@ -240,12 +240,9 @@ fn prometheus_scrapes_a_node_under_load_and_finds_all_that_alerts_and_dashboard_
         }
         std::thread::sleep(Duration::from_millis(100));
         if let Some(names) = api(port, "label/__name__/values") {
-            names
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .for_each(|name| drop(missing.remove(name)));
+            names.as_array().into_iter().flatten().filter_map(Value::as_str).for_each(|name| {
+                missing.remove(name);
+            });
         }
     }
     // What Prometheus has is what was added.
