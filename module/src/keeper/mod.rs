@@ -3,6 +3,7 @@
 //! Writes only where this node is a primary and no client is paused; otherwise the work waits.
 
 pub mod admission;
+pub mod background;
 mod behind;
 pub mod changes;
 pub mod checks;
@@ -11,6 +12,7 @@ pub mod node;
 pub mod profiles;
 pub mod queues;
 pub mod rates;
+pub mod retention;
 pub mod sizes;
 mod starts;
 mod survey;
@@ -35,11 +37,12 @@ pub fn tick(context: Context) -> u64 {
     survey::slice(context);
     let scanning = queues::scan_slice(context);
     sizes::slice(context);
+    let keeping = retention::slice(context);
     let trimming = trims::slice(context);
     let checking = checks::slice(context);
     let ticking = ticks::slice(context);
     let next = if scanning || checking || ticking { BUSY_MS } else { IDLE_MS };
-    trimming.unwrap_or(IDLE_MS).min(next)
+    keeping.unwrap_or(IDLE_MS).min(trimming.unwrap_or(IDLE_MS)).min(next)
 }
 
 pub const HANDLERS: Handlers = Handlers { on_key, on_entry: rates::on_entry, on_change };

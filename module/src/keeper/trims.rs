@@ -4,7 +4,8 @@
 //! one trim without a client at a time. No slice on a replica, while loading or while clients are paused; what a node
 //! had begun when it became a replica is dropped there, and its clients are told.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,10 +16,14 @@ use crate::queue::trim::{Around, Criteria, Mode, Tally, Trim, Weigh};
 use crate::redis::block::Waiting;
 use crate::redis::context::{Access, User, now_ms};
 use crate::redis::events::Change;
+use crate::redis::log::{Level, log};
 use crate::redis::reply::{Reply, map};
 use crate::redis::store::LiveStore;
 use crate::redis::{Context, timer};
+use crate::text::short;
 use crate::{config, metrics};
+
+use super::background;
 
 /// Queues whose last trim is remembered.
 const MAX_QUEUES: usize = 100_000;
@@ -61,6 +66,8 @@ pub struct Last {
     pub tally: Tally,
     /// None: a client's BULL.TRIM.
     pub reason: Option<Reason>,
+    /// It ended with an error, which the log has.
+    pub failed: bool,
 }
 
 /// Whose trim it is.
@@ -83,8 +90,8 @@ struct Job {
 struct State {
     asked: VecDeque<Job>,
     unasked: VecDeque<Job>,
-    /// Before this no slice of a trim without a client.
-    pause_until: Option<Instant>,
+    /// Queues with a trim without a client, the one at work included.
+    busy: HashSet<(i32, QueueName)>,
     last: HashMap<(i32, QueueName), Last>,
 }
 
@@ -103,7 +110,7 @@ pub fn running() -> u64 {
 
 /// Whether a trim without a client runs or waits on this queue.
 pub fn is_running(db: i32, queue: &QueueName) -> bool {
-    state().unasked.iter().any(|job| job.db == db && job.trim.queue() == queue)
+    state().busy.contains(&(db, queue.clone()))
 }
 
 /// The last trim of a queue that ended on this node.
@@ -125,68 +132,72 @@ pub fn start(context: Context, queue: &QueueName, criteria: Criteria, reason: Re
         return Ok(Started::Busy);
     }
     let trim = Trim::new(&LiveStore(context), queue.clone(), criteria, Mode::Remove)?;
-    state().unasked.push_back(Job { trim, db, owner: Owner::Nobody(reason) });
+    let mut state = state();
+    state.busy.insert((db, queue.clone()));
+    state.unasked.push_back(Job { trim, db, owner: Owner::Nobody(reason) });
     Ok(Started::Begun)
 }
 
-/// One slice of one trim. In how many milliseconds the next one is due; None where no trim waits.
+/// One slice, of a client's trim or of some that no client waits for. In how many milliseconds the next one is due; None
+/// where no trim waits.
 pub fn slice(context: Context) -> Option<u64> {
     if !context.may_write_unasked() {
         return None;
     }
-    let (mut job, paced) = {
-        let mut state = state();
-        if let Some(job) = state.asked.pop_front() {
-            (job, false)
-        } else {
-            let wait = state.pause_until.map_or(0, millis_until);
-            if wait > 0 {
-                return (!state.unasked.is_empty()).then_some(wait);
-            }
-            (state.unasked.pop_front()?, true)
+    let asked = state().asked.pop_front();
+    if let Some(job) = asked {
+        if let Some(job) = work(context, job) {
+            state().asked.push_back(job);
         }
-    };
+    } else if background::wait_ms() == 0 {
+        let (start, length) = (Instant::now(), config::slice());
+        let mut worked = false;
+        // Small trims share a slice; a long one is the last of its turn.
+        while start.elapsed() < length / 2 {
+            let Some(job) = state().unasked.pop_front() else { break };
+            worked = true;
+            if let Some(job) = work(context, job) {
+                state().unasked.push_back(job);
+                break;
+            }
+        }
+        if worked {
+            background::spent(start.elapsed());
+        }
+    }
+    let state = state();
+    match (state.asked.is_empty(), state.unasked.is_empty()) {
+        (false, _) => Some(1),
+        (true, false) => Some(background::wait_ms().max(1)),
+        (true, true) => None,
+    }
+}
+
+/// A slice of one trim, which comes back where it is not done.
+fn work(context: Context, mut job: Job) -> Option<Job> {
     let before = context.db();
-    let started = Instant::now();
     let result = if context.select(job.db) {
         let user = match &job.owner {
             Owner::Client { user, .. } => user.as_ref(),
             Owner::Nobody(_) => None,
         };
-        let result = run_slice(context, &mut job.trim, user);
-        match result {
-            Ok(false) => Ok(Some(job)),
-            Ok(true) => {
-                end(context, job);
-                Ok(None)
-            }
-            Err(error) => Err((job, error.into())),
-        }
+        run_slice(context, &mut job.trim, user).map_err(crate::error::Error::from)
     } else {
-        let text = format!("database {} is gone; the trim has ended", job.db);
-        Err((job, crate::error::Error::bad(text)))
+        Err(crate::error::Error::bad(format!("database {} is gone; the trim has ended", job.db)))
+    };
+    let left = match result {
+        Ok(false) => Some(job),
+        Ok(true) => {
+            end(context, job);
+            None
+        }
+        Err(error) => {
+            fail(job, error);
+            None
+        }
     };
     context.select(before);
-    match result {
-        Ok(Some(job)) if paced => state().unasked.push_back(job),
-        Ok(Some(job)) => state().asked.push_back(job),
-        Ok(None) => {}
-        Err((job, error)) => fail(job, error),
-    }
-    let mut state = state();
-    if paced {
-        metrics::BACKGROUND_US.add(started.elapsed().as_micros() as u64);
-        state.pause_until = Some(Instant::now() + config::pause_after(started.elapsed()));
-    }
-    match (state.asked.is_empty(), state.unasked.is_empty()) {
-        (false, _) => Some(1),
-        (true, false) => Some(state.pause_until.map_or(1, millis_until).max(1)),
-        (true, true) => None,
-    }
-}
-
-fn millis_until(when: Instant) -> u64 {
-    when.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000) as u64
+    left
 }
 
 fn end(context: Context, job: Job) {
@@ -194,7 +205,8 @@ fn end(context: Context, job: Job) {
         Owner::Client { waiting, .. } => waiting.answer(report(context, &job.trim, true)),
         Owner::Nobody(reason) => {
             announce(context, &job.trim);
-            remember(job.db, &job.trim, Some(reason));
+            state().busy.remove(&(job.db, job.trim.queue().clone()));
+            remember(job.db, job.trim.queue(), job.trim.tally(), Some(reason), false);
         }
     }
 }
@@ -202,15 +214,36 @@ fn end(context: Context, job: Job) {
 fn fail(job: Job, error: crate::error::Error) {
     match job.owner {
         Owner::Client { waiting, .. } => waiting.answer(error.into()),
-        Owner::Nobody(_) => metrics::late_error("trim", &error.to_string()),
+        Owner::Nobody(reason) => {
+            state().busy.remove(&(job.db, job.trim.queue().clone()));
+            remember(job.db, job.trim.queue(), job.trim.tally(), Some(reason), true);
+            complain(job.trim.queue(), &error.to_string());
+        }
     }
 }
 
-fn remember(db: i32, trim: &Trim, reason: Option<Reason>) {
+/// A trim of the retention could not begin: logged, and remembered like one that failed.
+pub fn failed(db: i32, queue: &QueueName, text: &str) {
+    remember(db, queue, Tally::default(), Some(Reason::Retention), true);
+    complain(queue, text);
+}
+
+/// Counts what a trim without a client met, and logs it once a second at most.
+fn complain(queue: &QueueName, text: &str) {
+    static LAST_MS: AtomicU64 = AtomicU64::new(0);
+    metrics::FAILED_TRIMS.add(1);
+    let now = now_ms();
+    if now.saturating_sub(LAST_MS.swap(now, Ordering::Relaxed)) >= 1000 {
+        let queue = short(queue.as_bytes(), 128);
+        log(Level::Warning, &format!("bull: the trim of {queue} has ended early: {text}"));
+    }
+}
+
+fn remember(db: i32, queue: &QueueName, tally: Tally, reason: Option<Reason>, failed: bool) {
     let mut state = state();
-    if state.last.len() < MAX_QUEUES || state.last.contains_key(&(db, trim.queue().clone())) {
-        let last = Last { at_ms: now_ms(), tally: trim.tally(), reason };
-        state.last.insert((db, trim.queue().clone()), last);
+    let name = (db, queue.clone());
+    if state.last.len() < MAX_QUEUES || state.last.contains_key(&name) {
+        state.last.insert(name, Last { at_ms: now_ms(), tally, reason, failed });
     }
 }
 
@@ -291,7 +324,7 @@ fn announce(context: Context, trim: &Trim) {
 pub fn report(context: Context, trim: &Trim, done: bool) -> Reply {
     announce(context, trim);
     if trim.mode() == Mode::Remove {
-        remember(context.db(), trim, None);
+        remember(context.db(), trim.queue(), trim.tally(), None, false);
     }
     let tally = trim.tally();
     map([
@@ -319,6 +352,7 @@ pub fn on_change(change: Change) {
         Change::Primary(false) => {
             let asked = std::mem::take(&mut state.asked);
             state.unasked.clear();
+            state.busy.clear();
             drop(state);
             for job in asked {
                 let text = "READONLY this node became a replica in the middle of the trim; call the new primary";
@@ -335,7 +369,8 @@ pub fn on_change(change: Change) {
                 _ if db == second => first,
                 _ => db,
             };
-            let State { asked, unasked, last, .. } = &mut *state;
+            let State { asked, unasked, busy, last } = &mut *state;
+            *busy = std::mem::take(busy).into_iter().map(|(db, name)| (swapped(db), name)).collect();
             asked.iter_mut().chain(unasked).for_each(|job| job.db = swapped(job.db));
             *last = std::mem::take(last).into_iter().map(|((db, name), one)| ((swapped(db), name), one)).collect();
         }

@@ -39,6 +39,8 @@ pub static SLICES: Counter = Counter::new();
 /// Errors after the first write of an operation: none is known to be possible.
 pub static LATE_ERRORS: Counter = Counter::new();
 pub static SLICES_US: Counter = Counter::new();
+/// Trims without a client that ended with an error.
+pub static FAILED_TRIMS: Counter = Counter::new();
 /// Main-thread time spent on estimating bytes, microseconds.
 pub static SIZING_US: Counter = Counter::new();
 /// Main-thread time spent on trims that no client waits for and on looking for them, microseconds.
@@ -86,6 +88,7 @@ pub fn info() -> Vec<Section> {
                 ("running_jobs_timed", timed),
                 ("queue_scan_running", u64::from(queues.scanning)),
                 ("trims_running", keeper::trims::running()),
+                ("trims_failed", FAILED_TRIMS.get()),
                 ("sizing_us", SIZING_US.get()),
                 ("background_us", BACKGROUND_US.get()),
                 ("slices", SLICES.get()),
