@@ -116,7 +116,7 @@ fn without_criteria_the_profile_counts() {
     assert_eq!(left(&mut client, "completed"), completed[5..]);
     assert_eq!(left(&mut client, "failed"), failed[8..]);
     // And the event that tells of the trim.
-    assert!(client.ok(&["XLEN", &format!("{QUEUE}:events")]).int() <= 11);
+    assert!(client.ok(&["XLEN", &format!("{QUEUE}:events")]).int() <= 10);
 }
 
 #[test]

@@ -490,6 +490,9 @@ impl Trim {
 
     fn events(&mut self, store: &mut impl Store) -> Result<Step> {
         let Some(keep) = self.criteria.events else { return Ok(Step::Over) };
+        // Room for the event that tells of this trim.
+        let tells = self.tally.jobs() > 0 || self.criteria.max_bytes.is_some();
+        let keep = keep.saturating_sub(u64::from(tells));
         let events = &self.keys.events;
         if !expect(store, events, Kind::Stream)? {
             return Ok(Step::Over);
