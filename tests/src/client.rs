@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::mode::{self, Mode};
 use crate::printable;
 
 /// A server that says nothing for so long is taken to hang.
@@ -173,13 +174,13 @@ impl Client {
 
     /// As `cmd`, with a broken connection as an error.
     pub fn try_cmd<A: AsRef<[u8]>>(&mut self, args: &[A]) -> io::Result<Reply> {
-        self.send(&encode(args))?;
+        self.send(&on_wire(args))?;
         self.read()
     }
 
     /// Sends commands in one write and returns a reply for each.
     pub fn pipeline<A: AsRef<[u8]>>(&mut self, commands: &[Vec<A>]) -> io::Result<Vec<Reply>> {
-        let bytes: Vec<u8> = commands.iter().flat_map(|command| encode(command)).collect();
+        let bytes: Vec<u8> = commands.iter().flat_map(|command| on_wire(command)).collect();
         self.send(&bytes)?;
         commands.iter().map(|_| self.read()).collect()
     }
@@ -191,7 +192,16 @@ impl Client {
 
     /// Reads one reply.
     pub fn read(&mut self) -> io::Result<Reply> {
-        read_reply(&mut self.stream)
+        let reply = read_reply(&mut self.stream)?;
+        Ok(if Mode::chosen() == Mode::Cluster { mode::from_wire(reply) } else { reply })
+    }
+}
+
+/// A command in the names of this run's mode.
+fn on_wire<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
+    match Mode::chosen() {
+        Mode::Cluster => encode(&args.iter().map(|arg| mode::to_wire(arg.as_ref())).collect::<Vec<_>>()),
+        _ => encode(args),
     }
 }
 

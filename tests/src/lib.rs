@@ -12,6 +12,7 @@ pub mod dump;
 pub mod engine;
 pub mod exposition;
 pub mod guests;
+pub mod mode;
 pub mod primary;
 pub mod probe;
 pub mod producers;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, Reply};
 use crate::engine;
+use crate::mode::{self, Mode};
 
 /// How long a server may take to answer its first PING, or to go.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,6 +24,7 @@ pub struct Builder {
     engine: String,
     module: bool,
     appendonly: bool,
+    mode: Mode,
     lines: Vec<String>,
     files: Vec<(String, PathBuf)>,
 }
@@ -43,6 +45,12 @@ impl Builder {
     /// An AOF, written and synced at each command.
     pub fn appendonly(mut self, on: bool) -> Self {
         self.appendonly = on;
+        self
+    }
+
+    /// A server that `BULL_MODE` does not change: for tests of what the mode itself would disturb.
+    pub fn plain(mut self) -> Self {
+        self.mode = Mode::Plain;
         self
     }
 
@@ -67,19 +75,27 @@ impl Builder {
     ///
     /// # Panics
     /// Where the engine or the module is missing, or the server does not come up.
-    pub fn start(self) -> Server {
+    pub fn start(mut self) -> Server {
+        let sets = |word: &str| self.lines.iter().any(|line| line.split_ascii_whitespace().next() == Some(word));
+        // A replica follows its primary, and who asks for a cluster makes it.
+        if !self.module || ["replicaof", "cluster-enabled"].into_iter().any(sets) {
+            self.mode = Mode::Plain;
+        }
         let binary = engine::binary(&self.engine);
         let module = self.module.then(engine::module);
         let dir = fresh_dir();
         for (name, from) in &self.files {
             copy(from, &dir.join(name));
         }
-        let mut server = Server { builder: self, binary, module, dir, port: 0, child: None, logged: 0 };
+        let mut server = Server { builder: self, binary, module, dir, port: 0, child: None, logged: 0, replica: None };
         // A free port may be taken by another test before the server binds it.
         for _ in 0..5 {
             server.port = free_port();
             match server.launch() {
-                Ok(()) => return server,
+                Ok(()) => {
+                    server.enter_mode();
+                    return server;
+                }
                 Err(text) if text.contains("Address already in use") => server.wait_gone(),
                 Err(text) => panic!("{}", server.failed_start(&text)),
             }
@@ -99,12 +115,21 @@ pub struct Server {
     child: Option<Child>,
     /// How much of the log was there before the last start.
     logged: usize,
+    /// A stock server that follows this one, where the mode wants it.
+    replica: Option<Box<Server>>,
 }
 
 impl Server {
     /// A server with the module, without AOF, on the engine of this run.
     pub fn builder() -> Builder {
-        Builder { engine: engine::chosen(), module: true, appendonly: false, lines: vec![], files: vec![] }
+        Builder {
+            engine: engine::chosen(),
+            module: true,
+            appendonly: false,
+            mode: Mode::chosen(),
+            lines: vec![],
+            files: vec![],
+        }
     }
 
     /// A server with the module and nothing else.
@@ -226,14 +251,44 @@ impl Server {
             "save \"\"".to_owned(),
             "enable-debug-command yes".to_owned(),
             "repl-diskless-sync-delay 0".to_owned(),
-            format!("appendonly {}", if self.builder.appendonly { "yes" } else { "no" }),
+            format!("appendonly {}", if self.appendonly() { "yes" } else { "no" }),
             "appendfsync always".to_owned(),
         ];
         if let Some(module) = &self.module {
             lines.push(format!("loadmodule \"{}\"", module.display()));
         }
+        if self.builder.mode == Mode::Cluster {
+            lines.extend(["cluster-enabled yes".to_owned(), format!("cluster-port {}", cluster_port(self.port))]);
+        }
         lines.extend(self.builder.lines.iter().cloned());
         lines.join("\n") + "\n"
+    }
+
+    fn appendonly(&self) -> bool {
+        self.builder.appendonly || self.builder.mode == Mode::Aof
+    }
+
+    fn enter_mode(&mut self) {
+        match self.builder.mode {
+            Mode::Cluster => mode::take_all_slots(&mut self.client()),
+            Mode::Replica => {
+                let replica = Server::builder().engine(&self.builder.engine).with_module(false).replica_of(self);
+                self.replica = Some(Box::new(replica.start()));
+            }
+            Mode::Plain | Mode::Aof | Mode::Rdb => {}
+        }
+    }
+
+    /// What the mode finds wrong with what the test left. Nothing where the server is gone or does not let us in.
+    fn leave_mode(&mut self) -> Option<String> {
+        if self.builder.mode == Mode::Plain || self.exit_status().is_some() {
+            return None;
+        }
+        let mut client = Client::connect(self.port).ok()?;
+        match &self.replica {
+            Some(replica) => mode::compare(&mut client, &mut replica.client()),
+            None => mode::reload(self.builder.mode, &mut client),
+        }
     }
 
     fn launch(&mut self) -> Result<(), String> {
@@ -286,6 +341,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let fault = if thread::panicking() || self.child.is_none() { None } else { self.leave_mode() };
+        self.replica = None;
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -297,7 +354,13 @@ impl Drop for Server {
         let tail = if crashed { self.log_tail() } else { String::new() };
         let _ = fs::remove_dir_all(&self.dir);
         assert!(!crashed || thread::panicking(), "the server crashed:\n{tail}");
+        assert!(fault.is_none() || thread::panicking(), "{}", fault.unwrap_or_default());
     }
+}
+
+/// The bus of a cluster of one, which nobody calls: any port that is not taken by the tests' servers.
+fn cluster_port(port: u16) -> u16 {
+    if port > u16::MAX - 10_000 { port - 10_000 } else { port + 10_000 }
 }
 
 fn fresh_dir() -> PathBuf {
