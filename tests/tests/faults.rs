@@ -1,6 +1,6 @@
 //! The faults of `scripts/soak`, short: each scenario ends by itself and says its seed where it fails.
 
-use bull_tests::soak::{faults, torn};
+use bull_tests::soak::{calls, faults, torn};
 
 #[test]
 fn kills_lose_no_acknowledged_job() {
@@ -25,4 +25,9 @@ fn memory_comes_back() {
 #[test]
 fn an_aof_cut_anywhere_has_no_torn_job() {
     println!("{}", torn::truncations(1500, 15).markdown());
+}
+
+#[test]
+fn random_calls_get_a_sane_answer() {
+    println!("{}", calls::calls(200_000, 16).markdown());
 }

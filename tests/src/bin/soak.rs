@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bull_tests::soak::{HEADER, Row, Seed, faults, torn};
+use bull_tests::soak::{HEADER, Row, Seed, calls, faults, torn};
 use clap::Parser;
 
 /// Faults under a real load, from a seed. Stops at the first job lost, doubled or torn.
@@ -27,6 +27,9 @@ struct Options {
     /// Bytes of an AOF's tail to cut at, each of them.
     #[arg(long, default_value_t = 2000)]
     truncations: usize,
+    /// Random calls in each round.
+    #[arg(long, default_value_t = 1_000_000)]
+    calls: u64,
     /// Begins rounds until so many minutes have passed; one round by default.
     #[arg(long, default_value_t = 0)]
     minutes: u64,
@@ -48,13 +51,14 @@ fn main() {
 
 fn round(options: &Options, seed: &mut Seed) {
     let half = options.kills / 2;
-    let scenarios: [(bool, &dyn Fn(u64) -> Row); 6] = [
+    let scenarios: [(bool, &dyn Fn(u64) -> Row); 7] = [
         (half > 0, &|seed| faults::kills(half, seed, "always")),
         (half > 0, &|seed| faults::kills(options.kills - half, seed, "everysec")),
         (options.failovers > 0, &|seed| faults::failovers(options.failovers, seed)),
         (options.disturbances > 0, &|seed| faults::disturbances(options.disturbances, seed)),
         (options.cycles > 5, &|seed| faults::memory(options.cycles, 5000, seed)),
         (options.truncations > 0, &|seed| torn::truncations(options.truncations, seed)),
+        (options.calls > 0, &|seed| calls::calls(options.calls, seed)),
     ];
     for (_, run) in scenarios.iter().filter(|(wanted, _)| *wanted) {
         println!("{}", run(seed.draw() >> 32).markdown());

@@ -4,6 +4,7 @@
 //! Each scenario starts its own servers, ends by itself, and panics with its seed where a job was lost, doubled or torn,
 //! where two copies differ, or where a server died without being told to.
 
+pub mod calls;
 pub mod faults;
 pub mod load;
 pub mod oracle;
