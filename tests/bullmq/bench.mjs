@@ -1,6 +1,6 @@
 // Runs the sections in bench/ against one server, which scripts/bench starts.
 //
-//   node bench.mjs --port N [--quick] [--write] [--list] [--out DIR] [section ...]
+//   node bench.mjs --port N [--bare-port N] [--quick] [--write] [--list] [--out DIR] [section ...]
 //
 // A section is a file that exports `title` and `run(bench)`; `run` returns Markdown. What it may use is class Bench.
 // `--write` puts the Markdown between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->` of README.md.
@@ -16,6 +16,7 @@ const { values: args, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     port: { type: 'string' },
+    'bare-port': { type: 'string' },
     out: { type: 'string' },
     quick: { type: 'boolean', default: false },
     write: { type: 'boolean', default: false },
@@ -45,7 +46,7 @@ for (const name of sections) {
   const section = await import(new URL(`bench/${name}.mjs`, here));
   await redis.flushall('SYNC');
   const began = Date.now();
-  const bench = new Bench({ redis, port: Number(args.port), quick: args.quick });
+  const bench = new Bench({ redis, port: Number(args.port), barePort: Number(args['bare-port']), quick: args.quick });
   const body = await section.run(bench);
   const rounds = args.quick ? ', quick form' : '';
   const text = `${section.title}\n\n${body.trim()}\n\n_${machine}${rounds}; \`scripts/bench ${name}\`_\n`;

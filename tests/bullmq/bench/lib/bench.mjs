@@ -1,12 +1,14 @@
 // What sections of scripts/bench share: variants in turns, the server's own numbers, medians and tables.
 import fs from 'node:fs';
+import { createRequire } from 'node:module';
 
 const policies = new URL('../../../../target/policies/', import.meta.url);
 
 export class Bench {
-  /** `redis`: a connection of the bench's own; `connection`: options for BullMQ. */
-  constructor({ redis, port, quick }) {
+  /** `redis`: a connection of the bench's own; `connection`: options for BullMQ; `barePort`: a server without the module. */
+  constructor({ redis, port, barePort, quick }) {
     this.redis = redis;
+    this.barePort = barePort;
     this.quick = quick;
     this.connection = { host: '127.0.0.1', port, maxRetriesPerRequest: null };
     this.rounds = quick ? 3 : 9;
@@ -24,6 +26,11 @@ export class Bench {
     const info = await this.redis.info('cpu');
     const of = (kind) => Number(info.match(new RegExp(`used_cpu_${kind}_main_thread:([\\d.]+)`))[1]);
     return (of('user') + of('sys')) * 1e6;
+  }
+
+  /** The version of a package of tests/bullmq. */
+  version(name) {
+    return createRequire(import.meta.url)(`${name}/package.json`).version;
   }
 
   /** A JSON object of exactly `bytes` bytes with a few fields and a text. */
