@@ -1,8 +1,8 @@
 // What the guard costs clients that know nothing of it: their adds, and commands that are none, on a bare server, on one
 // with the module and the guard off, and on one whose guard enforces two policies. All three in turns.
 //
-// The server is what is measured, so the client does as little as it can: what BullMQ sends is recorded once, and those
-// very bytes are sent again, in pipelines.
+// Adds are measured twice: as the clients make them, and as the server bears them. There the sender does as little as it
+// can: what a client sends is recorded once, and those very bytes are sent again, in pipelines.
 import assert from 'node:assert/strict';
 import net from 'node:net';
 import { once } from 'node:events';
@@ -14,7 +14,8 @@ export const title = 'Unmodified clients: throughput, 1,000 a second, median (lo
 const JOBS = 2000;
 const DEPTH = 100;
 const PREFIX = '{bench}';
-/** A client's package, and how many jobs of its own it sends in a round. */
+const DATA = { to: 'a@example.com', order: 12, items: [1, 2, 3], text: 'x'.repeat(900) };
+const OPTIONS = { attempts: 3 };
 const CLIENTS = ['bullmq', 'bullmq5', 'bullmq4'];
 
 /** Bytes that a client sends between two moments, as they are. */
@@ -120,12 +121,11 @@ async function recorded(client, port) {
   const tap = await Tap.on(port);
   const connection = new Redis({ port: tap.port, host: '127.0.0.1', maxRetriesPerRequest: null });
   const queue = new Queue(client, { connection, prefix: PREFIX });
-  const data = { to: 'a@example.com', order: 12, items: [1, 2, 3], text: 'x'.repeat(900) };
-  await queue.add('job', data);
+  await queue.add('job', DATA);
   await queue.waitUntilReady();
   tap.take();
   for (let at = 0; at < JOBS; at += DEPTH) {
-    await Promise.all(Array.from({ length: DEPTH }, () => queue.add('job', data, { attempts: 3 })));
+    await Promise.all(Array.from({ length: DEPTH }, () => queue.add('job', DATA, OPTIONS)));
   }
   const sent = commands(tap.take());
   await queue.close();
@@ -154,11 +154,19 @@ export async function run(bench) {
     for (const side of ['bare', 'off']) work[client] = { all: await recorded(client, ports[side]), repeat: bench.quick ? 2 : 4 };
   }
 
+  for (const client of CLIENTS) {
+    const { Queue } = await import(client);
+    const queues = Object.fromEntries(
+      Object.entries(ports).map(([side, port]) => [side, new Queue(client, { connection: { host: '127.0.0.1', port }, prefix: PREFIX })]),
+    );
+    work[`queue.add, ${client}`] = { client, queues };
+  }
+
   const rows = [];
   const lines = { bare: await Line.to(ports.bare), off: await Line.to(ports.off), enforce: await Line.to(ports.enforce) };
-  for (const [name, { all, repeat }] of Object.entries(work)) {
+  for (const [name, { all, repeat, queues, client = name }] of Object.entries(work)) {
     const found = { bare: [], off: [], enforce: [] };
-    const adds = CLIENTS.includes(name);
+    const adds = CLIENTS.includes(client);
     for (let round = -1; round < bench.rounds; round += 1) {
       const sides = Object.keys(found);
       if (round % 2 !== 0) sides.reverse();
@@ -166,25 +174,32 @@ export async function run(bench) {
         const redis = control[side];
         if (adds) {
           // A queue as it is in service, whose event stream is full, so that each add trims it.
-          await redis.del(`${PREFIX}:${name}:wait`);
-          const keys = await redis.keys(`${PREFIX}:${name}:[0-9]*`);
+          await redis.del(`${PREFIX}:${client}:wait`);
+          const keys = await redis.keys(`${PREFIX}:${client}:[0-9]*`);
           for (let at = 0; at < keys.length; at += 1000) await redis.unlink(keys.slice(at, at + 1000));
         }
         if (side !== 'bare') await redis.config('SET', 'bull.guard', side);
         let count = 0;
         const began = process.hrtime.bigint();
-        for (let turn = 0; turn < repeat; turn += 1) {
-          for (const bytes of all) await lines[side].send(bytes, DEPTH);
-          count += all.length * DEPTH;
+        if (queues) {
+          for (; count < JOBS; count += DEPTH) await Promise.all(Array.from({ length: DEPTH }, () => queues[side].add('job', DATA, OPTIONS)));
+        } else {
+          for (let turn = 0; turn < repeat; turn += 1) {
+            for (const bytes of all) await lines[side].send(bytes, DEPTH);
+            count += all.length * DEPTH;
+          }
         }
         const seconds = Number(process.hrtime.bigint() - began) / 1e9;
-        if (adds) assert.equal(await redis.llen(`${PREFIX}:${name}:wait`), count, `${name}, ${side}: every job is in`);
+        if (adds) assert.equal(await redis.llen(`${PREFIX}:${client}:wait`), count, `${name}, ${side}: every job is in`);
         if (round >= 0) found[side].push(count / seconds / 1000);
       }
     }
-    const share = (side) => (median(found[side]) / median(found.bare)).toFixed(3);
+    await Promise.all(Object.values(queues ?? {}).map((queue) => queue.close()));
+    // Of each round, whose turns follow one another.
+    const share = (side) => median(found[side].map((rate, round) => rate / found.bare[round])).toFixed(3);
+    const what = adds && `${client} ${bench.version(client)}`;
     rows.push([
-      adds ? `add, ${name} ${bench.version(name)}` : name,
+      queues ? `Queue.add, ${what}` : adds ? `recorded adds, ${what}` : name,
       spread(found.bare), spread(found.off), share('off'), spread(found.enforce), `**${share('enforce')}**`,
     ]);
   }
@@ -198,6 +213,7 @@ export async function run(bench) {
   await bench.noPolicies();
   return `${table(['', 'bare server', 'guard off', 'of bare', 'guard and two policies', 'of bare'], rows)}
 
-One connection, pipelines of ${DEPTH}, so that the server is what limits; adds are the very bytes that the clients send for jobs of
-1 KB. The bare server has no module. Policies: memory-budget and backlog-guard, enforcing.`;
+Jobs of 1 KB, ${DEPTH} on the way at a time over one connection. GET, SET and recorded adds are sent as bytes, so that the server alone is what
+limits; with Queue.add the client is. "Of bare": median of the rounds' ratios. The bare server has no module. Policies:
+memory-budget and backlog-guard, enforcing.`;
 }
