@@ -63,7 +63,7 @@ fn run(context: Context, args: Args<'_>, command: &CStr) -> Result<Option<Reply>
     };
     // The switch may have been turned, or the node's part, while the command waited in MULTI.
     let mode = config::guard();
-    if mode == Guard::Off || !context.is_primary() || context.is_loading() {
+    if mode == Guard::Off || !guard::decides() {
         context.run_script(command, args);
         return Ok(None);
     }
@@ -98,15 +98,14 @@ struct Add<'a> {
 }
 
 impl Add<'_> {
-    fn count(&self, event: Event) {
-        guard::count(self.context.db(), &self.queue, event);
+    fn count(&self, events: &[Event]) {
+        guard::count(self.context.db(), &self.queue, events);
     }
 
+    /// Of a job that the policies were asked about.
     fn run(&self) -> Ran {
         let ran = self.context.run_script(self.command, self.args);
-        if ran != Ran::Failed {
-            self.count(Event::Admitted);
-        }
+        self.count(if ran == Ran::Failed { &[Event::Guarded] } else { &[Event::Guarded, Event::Admitted] });
         ran
     }
 
@@ -122,11 +121,10 @@ impl Add<'_> {
     fn enforce(&self) -> Result<()> {
         let keys = QueueKeys::of(&self.queue);
         if self.passes(&keys) {
-            self.count(Event::Passed);
+            self.count(&[Event::Passed]);
             self.context.run_script(self.command, self.args);
             return Ok(());
         }
-        self.count(Event::Guarded);
         match judge(self.context, &Facts::of_script(&self.queue, &keys, &self.job, Mode::Enforce)) {
             Decision::Admit => self.run(),
             Decision::Reject { policy, reason } => return Err(self.refuse(policy, reason)),
@@ -148,21 +146,20 @@ impl Add<'_> {
     fn observe(&self) {
         let keys = QueueKeys::of(&self.queue);
         if self.passes(&keys) {
-            self.count(Event::Passed);
+            self.count(&[Event::Passed]);
             self.context.run_script(self.command, self.args);
             return;
         }
-        self.count(Event::Guarded);
         match judge(self.context, &Facts::of_script(&self.queue, &keys, &self.job, Mode::Observe)) {
             Decision::Admit => {}
             Decision::Defer { millis, .. } if self.job.delay_ms >= millis => {}
-            _ => self.count(Event::Observed),
+            _ => self.count(&[Event::Observed]),
         }
         self.run();
     }
 
     fn refuse(&self, policy: String, reason: String) -> Error {
-        self.count(Event::Refused);
+        self.count(&[Event::Guarded, Event::Refused]);
         metrics::REFUSED.add(1);
         if self.command == c"EVAL" {
             self.context.remember_script(self.args.get(1).unwrap_or_default());

@@ -143,17 +143,18 @@ struct Queues {
 }
 
 impl Queues {
-    fn at(&mut self, db: i32, queue: &QueueName) -> &mut OfQueue {
-        if !self.young.get(&db).is_some_and(|queues| queues.contains_key(queue)) {
-            let kept = self.old.get_mut(&db).and_then(|queues| queues.remove(queue)).unwrap_or_default();
-            if self.count == GENERATION {
-                self.old = std::mem::take(&mut self.young);
-                self.count = 0;
-            }
-            self.count += 1;
-            self.young.entry(db).or_default().insert(queue.clone(), kept);
+    fn at(&mut self, db: i32, queue: &QueueName, change: impl FnOnce(&mut OfQueue)) {
+        if let Some(of) = self.young.get_mut(&db).and_then(|queues| queues.get_mut(queue)) {
+            return change(of);
         }
-        self.young.get_mut(&db).and_then(|queues| queues.get_mut(queue)).expect("put there above")
+        let mut of = self.old.get_mut(&db).and_then(|queues| queues.remove(queue)).unwrap_or_default();
+        change(&mut of);
+        if self.count == GENERATION {
+            self.old = std::mem::take(&mut self.young);
+            self.count = 0;
+        }
+        self.count += 1;
+        self.young.entry(db).or_default().insert(queue.clone(), of);
     }
 
     fn get(&self, db: i32, queue: &QueueName) -> Option<&OfQueue> {
@@ -221,22 +222,24 @@ pub fn set_primary(primary: bool) {
     PRIMARY.store(primary, Ordering::Relaxed);
 }
 
-pub fn count(db: i32, queue: &QueueName, event: Event) {
+/// What happened to one script.
+pub fn count(db: i32, queue: &QueueName, events: &[Event]) {
     let mut state = state();
-    state.node.add(event);
-    state.queues.get_or_insert_default().at(db, queue).scripts.add(event);
+    events.iter().for_each(|event| state.node.add(*event));
+    let queues = state.queues.get_or_insert_default();
+    queues.at(db, queue, |of| events.iter().for_each(|event| of.scripts.add(*event)));
 }
 
 /// What a policy said about a job for this queue, whatever the job came by.
 pub fn verdict(db: i32, queue: &QueueName, policy: &str, outcome: Outcome) {
-    state().queues.get_or_insert_default().at(db, queue).verdict(policy, outcome);
+    state().queues.get_or_insert_default().at(db, queue, |of| of.verdict(policy, outcome));
 }
 
 /// An add by its keys, of which `first` is one, whose arguments say nothing that we know. No queue: its name is none.
 pub fn unreadable(db: i32, queue: Option<&QueueName>, first: &[u8]) {
     static LAST_MS: AtomicU64 = AtomicU64::new(0);
     match queue {
-        Some(queue) => count(db, queue, Event::Unreadable),
+        Some(queue) => count(db, queue, &[Event::Unreadable]),
         None => state().node.add(Event::Unreadable),
     }
     let now = now_ms();
@@ -297,9 +300,9 @@ mod tests {
     fn many_names_take_no_more_room_and_a_busy_queue_stays() {
         let mut queues = Queues::default();
         for n in 0..5 * GENERATION {
-            queues.at(0, &name(&format!("bull:{n}"))).scripts.add(Event::Guarded);
+            queues.at(0, &name(&format!("bull:{n}")), |of| of.scripts.add(Event::Guarded));
             if n % 1000 == 0 {
-                queues.at(0, &name("bull:busy")).scripts.add(Event::Guarded);
+                queues.at(0, &name("bull:busy"), |of| of.scripts.add(Event::Guarded));
             }
             assert!(queues.len() <= 2 * GENERATION);
         }
@@ -312,11 +315,11 @@ mod tests {
     fn counts_go_with_their_queue_and_database() {
         let mut queues = Queues::default();
         for (db, queue) in [(0, "bull:a"), (0, "bull:b"), (1, "bull:a"), (2, "bull:c")] {
-            queues.at(db, &name(queue)).scripts.add(Event::Guarded);
+            queues.at(db, &name(queue), |of| of.scripts.add(Event::Guarded));
         }
         queues.old = std::mem::take(&mut queues.young);
         queues.count = 0;
-        queues.at(0, &name("bull:b")).scripts.add(Event::Guarded);
+        queues.at(0, &name("bull:b"), |of| of.scripts.add(Event::Guarded));
         queues.forget(0, &name("bull:a"));
         assert_eq!([guarded(&queues, 0, "bull:a"), guarded(&queues, 0, "bull:b")], [0, 2]);
         queues.on_change(Change::Swapped(0, 2));
