@@ -213,7 +213,7 @@ export async function run(bench) {
   await bench.noPolicies();
   return `${table(['', 'bare server', 'guard off', 'of bare', 'guard and two policies', 'of bare'], rows)}
 
-Jobs of 1 KB, ${DEPTH} on the way at a time over one connection. GET, SET and recorded adds are sent as bytes, so that the server alone is what
-limits; with Queue.add the client is. "Of bare": median of the rounds' ratios. The bare server has no module. Policies:
-memory-budget and backlog-guard, enforcing.`;
+Jobs of 1 KB, ${DEPTH} on the way at a time over one connection. GET, SET and recorded adds are sent as bytes, so that the server
+alone is what limits; with Queue.add the client has its part. "Of bare": median of the rounds' ratios. The bare server has
+no module. Policies: memory-budget and backlog-guard, enforcing.`;
 }
