@@ -1,9 +1,11 @@
 //! BULL.ADD: one job enters, or nothing is written.
 
+use std::rc::Rc;
+
 use super::answer;
 use super::gate::Gate;
 use super::parse::Cursor;
-use super::prepared::prepared;
+use super::prepared::{options, prepared};
 use crate::config;
 use crate::error::Result;
 use crate::queue::job::NewJob;
@@ -38,7 +40,12 @@ fn add(context: Context, args: Args<'_>) -> Result<Reply> {
             _ => opts = Some(cursor.value(word)?),
         }
     }
-    let options = JobOptions::parse(opts, words)?;
+    // An empty text is no options to the function, and an error to the caller.
+    let options = match opts {
+        Some(text) if words == Words::default() && !text.is_empty() => options(text)?,
+        None if words == Words::default() => options(b"")?,
+        _ => Rc::new(JobOptions::parse(opts, words)?),
+    };
     let job = NewJob::new(name, data, options, now_ms(), config::data_check())?;
     let mut gate = Gate::open("BULL.ADD", context, args, &queue)?;
     gate.may_enter(&job)?;

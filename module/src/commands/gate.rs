@@ -1,6 +1,8 @@
 //! The way in, for one command that adds jobs to one queue: checks of the queue once, then job by job the checks, the
 //! policies and the writes.
 
+use std::rc::Rc;
+
 use super::prepared::Prepared;
 use crate::error::{Error, Result};
 use crate::keeper::admission::Asker;
@@ -10,7 +12,7 @@ use crate::policy::registry::Decision;
 use crate::queue::add::{Added, Plan};
 use crate::queue::displace::displace_oldest;
 use crate::queue::error::QueueError;
-use crate::queue::job::NewJob;
+use crate::queue::job::{NewJob, QueueKeys};
 use crate::queue::keys::slot;
 use crate::queue::number::Style;
 use crate::redis::Context;
@@ -33,10 +35,14 @@ pub struct Gate<'a> {
 impl<'a> Gate<'a> {
     /// Checks what all jobs share. Errors: a key of another type, keys that the caller has no right to.
     pub fn open(command: &'static str, context: Context, args: Args<'a>, prepared: &'a Prepared) -> Result<Self> {
-        let Prepared { queue, keys, names } = prepared;
+        let Prepared { queue, keys, names, any_job } = prepared;
         let store = QueueStore::new(context, args, keys, names);
         let plan = Plan::check(&store, queue, keys, style())?;
-        may_write(context, Plan::touched(queue, keys).iter().map(Vec::as_slice))?;
+        let shared = names.at(QueueKeys::ANY_ADD).into_iter().chain([any_job]);
+        let denied = context.user().and_then(|user| user.first_denied_name(shared, Access::Write).ok().flatten());
+        if let Some(denied) = denied {
+            return Err(QueueError::NoPermission(short(denied.as_bytes(), 128)).into());
+        }
         let asker = Asker::new(context, queue, keys);
         Ok(Self { context, prepared, command, store, plan, asker, added: 0 })
     }
@@ -45,7 +51,13 @@ impl<'a> Gate<'a> {
     pub fn may_enter(&self, job: &NewJob<'_>) -> Result<()> {
         self.plan.check_route(&self.store, job)?;
         let keys = Plan::touched_by(&self.prepared.queue, &self.prepared.keys, job);
-        if keys.is_empty() { Ok(()) } else { may_write(self.context, keys.iter().map(Vec::as_slice)) }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        match self.context.first_denied(keys.iter().map(Vec::as_slice), Access::Write) {
+            None => Ok(()),
+            Some(denied) => Err(QueueError::NoPermission(short(denied, 128)).into()),
+        }
     }
 
     /// One job enters, and its id is the answer; or nothing of it is written. `at`: where its name lies among the
@@ -68,7 +80,7 @@ impl<'a> Gate<'a> {
                 return Err(Error::Reject { policy, reason });
             }
             Decision::Defer { millis, .. } => {
-                job.options.defer(millis);
+                Rc::make_mut(&mut job.options).defer(millis);
                 // The job goes elsewhere now: check the way there.
                 self.plan.check_job(&self.store, &job)?;
             }
@@ -100,13 +112,6 @@ impl Drop for Gate<'_> {
         if self.added > 0 {
             rates::added(self.context, &self.prepared.queue, self.added);
         }
-    }
-}
-
-fn may_write<'k>(context: Context, keys: impl IntoIterator<Item = &'k [u8]>) -> Result<()> {
-    match context.first_denied(keys, Access::Write) {
-        None => Ok(()),
-        Some(denied) => Err(QueueError::NoPermission(short(denied, 128)).into()),
     }
 }
 

@@ -3,10 +3,12 @@
 //! A job that is refused is an error at its place and keeps none of the others out. Never more than [`MAX_JOBS`] jobs, since
 //! the main thread adds them in one go.
 
+use std::rc::Rc;
+
 use super::answer;
 use super::gate::Gate;
 use super::parse::Cursor;
-use super::prepared::prepared;
+use super::prepared::{options, prepared};
 use crate::error::{Error, Result};
 use crate::queue::job::NewJob;
 use crate::queue::opts::{JobOptions, Words};
@@ -46,9 +48,12 @@ fn add_many(context: Context, args: Args<'_>) -> Result<Reply> {
     while cursor.left() > 0 {
         let name = cursor.required("the job's name")?;
         let data = cursor.required("the job's data")?;
-        let opts = Some(cursor.required("the job's options")?).filter(|&opts| opts != NO_OPTIONS);
-        let job = JobOptions::parse(opts, Words::default())
-            .and_then(|options| NewJob::new(name, data, options, now, config::data_check()));
+        let opts = match cursor.required("the job's options")? {
+            NO_OPTIONS => options(b""),
+            b"" => JobOptions::parse(Some(b""), Words::default()).map(Rc::new),
+            text => options(text),
+        };
+        let job = opts.and_then(|options| NewJob::new(name, data, options, now, config::data_check()));
         jobs.push(job);
     }
     let mut gate = Gate::open("BULL.MADD", context, args, &queue)?;

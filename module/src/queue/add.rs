@@ -50,18 +50,20 @@ impl<'a> Plan<'a> {
         let meta = Meta::read(store, keys)?;
         expect(store, &keys.events, Kind::Stream)?;
         expect(store, &keys.marker, Kind::ZSet)?;
-        expect(store, &keys.wait, Kind::List)?;
-        expect(store, &keys.active, Kind::List)?;
-        expect(store, &keys.delayed, Kind::ZSet)?;
-        expect(store, &keys.prioritized, Kind::ZSet)?;
         Ok(Self { queue, keys, style, meta, next })
     }
 
     /// Checks the queue's keys that only some jobs need.
     pub fn check_route(&self, store: &impl Store, job: &NewJob<'_>) -> Result<()> {
-        if job.route() == Route::Prioritized {
-            counter(store, &self.keys.pc)?;
-        }
+        let keys = self.keys;
+        match job.route() {
+            Route::Standard => expect(store, &keys.wait, Kind::List)?,
+            Route::Delayed => expect(store, &keys.delayed, Kind::ZSet)?,
+            Route::Prioritized => {
+                counter(store, &keys.pc)?;
+                expect(store, &keys.prioritized, Kind::ZSet)?
+            }
+        };
         Ok(())
     }
 
@@ -101,16 +103,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Keys that any add may touch, for a check of the caller's rights.
-    pub fn touched(queue: &QueueName, keys: &QueueKeys) -> [Vec<u8>; 7] {
-        // A policy may defer the job or displace others, whatever its own way in.
-        let [meta, id, events, marker, wait, delayed] =
-            [&keys.meta, &keys.id, &keys.events, &keys.marker, &keys.wait, &keys.delayed].map(Clone::clone);
-        // The counter's next id is digits: any of them stands for all.
-        [meta, id, events, marker, wait, delayed, queue.key("1")]
-    }
-
-    /// Further keys that this job's add may touch.
+    /// Keys that this job's add may touch besides [`QueueKeys::ANY_ADD`], for a check of the caller's rights. The counter's
+    /// next id is digits: any of them stands for all.
     pub fn touched_by(queue: &QueueName, keys: &QueueKeys, job: &NewJob<'_>) -> Vec<Vec<u8>> {
         let mut touched = Vec::new();
         if job.route() == Route::Prioritized {

@@ -1,5 +1,7 @@
 //! A job that asks to enter, and the names of the queue's keys that its entry touches.
 
+use std::rc::Rc;
+
 use super::error::{QueueError, Result};
 use super::keys::QueueName;
 use super::opts::JobOptions;
@@ -11,14 +13,21 @@ pub struct NewJob<'a> {
     pub name: &'a [u8],
     /// JSON text, stored byte for byte.
     pub data: &'a [u8],
-    pub options: JobOptions,
+    pub options: Rc<JobOptions>,
     /// Time of the call, milliseconds.
     pub now_ms: u64,
 }
 
 impl<'a> NewJob<'a> {
     /// Errors: a name that is not UTF-8, data over `sizeLimit`, data that is not one JSON text where `validate`.
-    pub fn new(name: &'a [u8], data: &'a [u8], options: JobOptions, now_ms: u64, validate: DataCheck) -> Result<Self> {
+    pub fn new(
+        name: &'a [u8],
+        data: &'a [u8],
+        options: impl Into<Rc<JobOptions>>,
+        now_ms: u64,
+        validate: DataCheck,
+    ) -> Result<Self> {
+        let options = options.into();
         if std::str::from_utf8(name).is_err() {
             return Err(QueueError::bad("job name is not valid UTF-8"));
         }
@@ -91,9 +100,16 @@ impl QueueKeys {
     pub const COUNT: usize = 14;
     /// Places in [`QueueKeys::all`].
     pub const WAIT: usize = 0;
+    pub const DELAYED: usize = 4;
+    pub const META: usize = 8;
+    pub const ID: usize = 9;
+    pub const PC: usize = 10;
+    pub const MARKER: usize = 11;
     pub const EVENTS: usize = 12;
     /// Those that adds write to, as a rule.
-    pub const WRITTEN: [usize; 5] = [Self::WAIT, 9, 10, 11, Self::EVENTS];
+    pub const WRITTEN: [usize; 5] = [Self::WAIT, Self::ID, Self::PC, Self::MARKER, Self::EVENTS];
+    /// Those that an add may write to whatever its own way in: a policy may defer the job or displace others.
+    pub const ANY_ADD: [usize; 6] = [Self::META, Self::ID, Self::EVENTS, Self::MARKER, Self::WAIT, Self::DELAYED];
 
     /// All of them, in the order of the fields.
     pub fn all(&self) -> [&[u8]; Self::COUNT] {

@@ -80,7 +80,7 @@ pub struct Deduplication {
 }
 
 /// What the words on the command line say; they win over the same option in OPTS.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Words<'a> {
     pub id: Option<&'a [u8]>,
     pub delay_ms: Option<u64>,

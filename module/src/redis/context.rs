@@ -110,6 +110,24 @@ impl User {
         keys: impl IntoIterator<Item = &'k [u8]>,
         access: Access,
     ) -> Result<Option<&'k [u8]>, Gone> {
+        self.find_denied(keys, access, |key| OwnedString::new(key))
+    }
+
+    /// [`User::first_denied`] for names that are strings of the server already.
+    pub fn first_denied_name<'k>(
+        &self,
+        names: impl IntoIterator<Item = &'k OwnedString>,
+        access: Access,
+    ) -> Result<Option<&'k OwnedString>, Gone> {
+        self.find_denied(names, access, |name| (*name).clone())
+    }
+
+    fn find_denied<K>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+        access: Access,
+        string: impl Fn(&K) -> OwnedString,
+    ) -> Result<Option<K>, Gone> {
         // SAFETY: the name is live; the user is freed below.
         let user = unsafe { api!(RedisModule_GetModuleUserFromUserName)(self.0.as_ptr()) };
         if user.is_null() {
@@ -120,7 +138,7 @@ impl User {
             Access::Write => raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE,
         } as i32;
         let denied = keys.into_iter().find(|key| {
-            let key = OwnedString::new(key);
+            let key = string(key);
             // SAFETY: user and key are live.
             unsafe { api!(RedisModule_ACLCheckKeyPermissions)(user, key.as_ptr(), wanted) != 0 }
         });

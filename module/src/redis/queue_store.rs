@@ -34,6 +34,11 @@ impl Names {
     pub fn of(keys: &QueueKeys) -> Self {
         Self(keys.all().map(OwnedString::new))
     }
+
+    /// Names by their places in [`QueueKeys::all`].
+    pub fn at<const N: usize>(&self, slots: [usize; N]) -> [&OwnedString; N] {
+        slots.map(|slot| &self.0[slot])
+    }
 }
 
 /// A key that events tell of: one of the queue's own, or a job.
@@ -431,9 +436,12 @@ impl Store for QueueStore<'_> {
         let work = self.work.get_mut();
         let job = work.open.job(context, key);
         job.changed = true;
-        for pair in words.raw.chunks_exact(2) {
+        // A long value makes a large hash, which keeps no order: it goes first, so that there is nothing to convert.
+        let long = fields.iter().position(|(_, value)| value.bytes().len() > SHORT).unwrap_or(0);
+        let others = (0..fields.len()).filter(|&at| at != long);
+        for at in [long].into_iter().chain(others) {
             // SAFETY: `words` holds its strings.
-            if !unsafe { job.key.hset(pair[0], pair[1]) } {
+            if !unsafe { job.key.hset(words.raw[2 * at], words.raw[2 * at + 1]) } {
                 return Err(refused("HSET", key));
             }
         }
