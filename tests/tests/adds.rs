@@ -184,6 +184,26 @@ fn a_refused_add_writes_nothing() {
 }
 
 #[test]
+fn no_nesting_of_data_or_options_overflows_the_stack() {
+    let mut server = Server::start();
+    let mut client = server.client();
+    let deep = 1 << 20;
+    let open = "[".repeat(deep);
+    let closed = format!("{open}{}", "]".repeat(deep));
+    let option = format!(r#"{{"own":{closed}}}"#);
+    for (data, opts) in [(open.as_str(), "{}"), (&closed, "{}"), ("{}", &open), ("{}", &option)] {
+        let reply = client.cmd(&["BULL.ADD", QUEUE, "n", data, "OPTS", opts]);
+        assert_eq!(reply.code().as_deref(), Some("ERR"));
+        let replies = client.ok(&["BULL.MADD", QUEUE, "n", data, opts]);
+        assert_eq!(replies.items()[0].code().as_deref(), Some("ERR"));
+    }
+    assert_eq!(client.ok(&["DBSIZE"]), Reply::Int(0));
+    let fits = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+    client.ok(&["BULL.ADD", QUEUE, "n", &fits]);
+    server.assert_alive();
+}
+
+#[test]
 fn over_maxmemory_an_add_writes_nothing() {
     let mut server = Server::start();
     let mut client = server.client();

@@ -92,3 +92,75 @@ fn a_wrong_call_is_one_error_and_writes_nothing() {
     assert_eq!(client.ok(&["GET", "bull:{q}:id"]).text(), "1000");
     server.assert_alive();
 }
+
+#[test]
+fn trouble_of_the_queue_is_one_error_and_writes_nothing() {
+    let mut server = Server::start();
+    let mut client = server.client();
+    let jobs = [["a", "{}", "-"], ["b", "{}", r#"{"priority":3}"#], ["c", "{}", r#"{"delay":5000}"#]];
+    for suffix in ["meta", "id", "wait", "prioritized", "pc", "delayed", "marker", "events"] {
+        let key = format!("{QUEUE}:{suffix}");
+        client.ok(&["FLUSHALL"]);
+        client.ok(&["SADD", &key, "spoilt"]);
+        let before = Dump::take(&mut client);
+        assert_eq!(madd(&mut client, &jobs).code().as_deref(), Some("WRONGTYPE"), "{suffix}");
+        assert_same(&before, &Dump::take(&mut client), ["before", "after"]);
+    }
+    client.ok(&["FLUSHALL"]);
+    let before = Dump::take(&mut client);
+    for patterns in [
+        &["~bull:{q}", "~bull:{q}:[!i]*"][..],
+        &["~bull:{q}", "~bull:{q}:[!w]*"],
+        &["~bull:{q}", "~bull:{q}:[!1]*"],
+        &["~bull:{q}", "~bull:{q}:[!p]*"],
+        &["~bull:{q}", "~bull:{q}:[!d]*"],
+        &["~bull:{other}*"],
+    ] {
+        client.ok(&["ACL", "DELUSER", "producer"]);
+        client.ok(&[&["ACL", "SETUSER", "producer", "on", "nopass", "+bull.madd"], patterns].concat());
+        let mut producer = server.client();
+        producer.ok(&["AUTH", "producer", "x"]);
+        let reply = madd(&mut producer, &jobs);
+        assert_eq!(reply.code().as_deref(), Some("NOPERM"), "{patterns:?}: {reply:?}");
+    }
+    assert_same(&before, &Dump::take(&mut client), ["before", "after"]);
+    server.assert_alive();
+}
+
+#[test]
+fn in_a_multi_it_answers_and_writes_as_outside() {
+    let server = Server::start();
+    let mut client = server.client();
+    client.ok(&["MULTI"]);
+    madd(&mut client, &[["a", "{}", "-"], ["b", "{", "-"]]);
+    client.ok(&["BULL.ADD", QUEUE, "c", "{}"]);
+    madd(&mut client, &[["d", "{}", r#"{"lifo":true}"#]]);
+    let replies = client.ok(&["EXEC"]);
+    let [first, second, third] = replies.items() else { panic!("{replies:?}") };
+    assert_eq!((first.items()[0].text(), first.items()[1].code()), ("1".into(), Some("ERR".into())));
+    assert_eq!((second.text(), third.strings()), ("2".into(), vec!["3".into()]));
+    assert_eq!(client.ok(&["LRANGE", "bull:{q}:wait", "0", "-1"]).strings(), ["2", "1", "3"]);
+    // From a script too.
+    let script = "return redis.call('BULL.MADD', KEYS[1], 'e', '{}', '-', 'f', '{}', '-')";
+    assert_eq!(client.ok(&["EVAL", script, "1", QUEUE]).strings(), ["4", "5"]);
+}
+
+/// The policy sees each job of the command on top of those before it.
+#[test]
+fn a_limit_holds_within_one_command() {
+    let server = Server::start();
+    let mut client = server.client();
+    let wasm = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/policies/backlog_guard.wasm"))
+        .expect("scripts/build makes it");
+    load(&mut client, "backlog-guard", &["CONFIG", r#"{"max-jobs":7}"#], &wasm);
+    let jobs: Vec<[&str; 3]> = vec![["a", "{}", "-"]; 20];
+    let replies = madd(&mut client, &jobs);
+    let entered = replies.items().iter().filter(|reply| reply.code().is_none()).count();
+    assert_eq!(entered, 7, "{replies:?}");
+    assert_eq!(replies.items()[7].code().as_deref(), Some("BULLREJECT"));
+    assert_eq!(client.ok(&["LLEN", "bull:{q}:wait"]), Reply::Int(7));
+    let mut mixed = vec![["a", "{}", r#"{"priority":1}"#]; 3];
+    mixed.push(["a", "{}", r#"{"delay":5000}"#]);
+    let replies = madd(&mut client, &mixed);
+    assert!(replies.items().iter().all(|reply| reply.code().as_deref() == Some("BULLREJECT")), "{replies:?}");
+}

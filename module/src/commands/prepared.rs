@@ -25,10 +25,13 @@ pub struct Prepared {
     pub any_job: OwnedString,
 }
 
+/// Options by the text they were read from.
+type Read = (Box<[u8]>, Rc<JobOptions>);
+
 thread_local! {
     /// Of the main thread.
     static KEPT: RefCell<HashMap<Box<[u8]>, Rc<Prepared>>> = RefCell::default();
-    static OPTIONS: RefCell<VecDeque<(Box<[u8]>, Rc<JobOptions>)>> = RefCell::default();
+    static OPTIONS: RefCell<VecDeque<Read>> = RefCell::default();
 }
 
 /// Options that are kept, and the longest text of one, bytes.

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::data::check;
 use super::error::{QueueError, Result};
 use super::keys::QueueName;
 use super::opts::JobOptions;
@@ -19,7 +20,7 @@ pub struct NewJob<'a> {
 }
 
 impl<'a> NewJob<'a> {
-    /// Errors: a name that is not UTF-8, data over `sizeLimit`, data that is not one JSON text where `validate`.
+    /// Errors: a name that is not UTF-8, data over `sizeLimit`, data that fails [`check`] where `validate`.
     pub fn new(
         name: &'a [u8],
         data: &'a [u8],
@@ -36,11 +37,7 @@ impl<'a> NewJob<'a> {
             return Err(QueueError::bad(format!("the size of job {name} exceeds the limit {limit} bytes")));
         }
         if validate == DataCheck::Json {
-            // The parser passes over strings without looking at their encoding.
-            let text =
-                std::str::from_utf8(data).map_err(|_| QueueError::bad("data is not valid UTF-8, so not JSON"))?;
-            serde_json::from_str::<serde::de::IgnoredAny>(text)
-                .map_err(|error| QueueError::bad(format!("data is not one valid JSON text: {error}")))?;
+            check(data)?;
         }
         Ok(Self { name, data, options, now_ms })
     }

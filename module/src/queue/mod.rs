@@ -6,6 +6,7 @@
 pub mod add;
 pub mod audit;
 pub mod check;
+pub mod data;
 pub mod dedup;
 pub mod displace;
 pub mod due;
