@@ -54,24 +54,64 @@ fn a_kept_guest_of_world_1_0_0_loads_and_answers() {
     server.assert_alive();
 }
 
+/// The six queues of deploy/profiles/tasks.json, the most important first.
+const TASKS: [&str; 6] = ["critical", "high", "normal", "low", "batch", "scheduled"];
+const MAX_MEMORY: u64 = 96 << 20;
+
+fn used_memory(client: &mut Client) -> u64 {
+    let info = client.ok(&["INFO", "memory"]).text();
+    info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("a line").trim().parse().expect("bytes")
+}
+
+/// Fills memory to so many percent of its limit, or empties it to them, with keys that are no queue's.
+fn fill(client: &mut Client, percent: u64) {
+    const PIECE: u64 = 256 << 10;
+    let wanted = MAX_MEMORY / 100 * percent;
+    let mut pieces = client.ok(&["EXISTS", "filler:0"]).int();
+    while client.ok(&["EXISTS", &format!("filler:{pieces}")]).int() == 1 {
+        pieces += 1;
+    }
+    while used_memory(client) + PIECE < wanted {
+        client.ok(&["SETRANGE", &format!("filler:{pieces}"), &(PIECE - 4096).to_string(), "x"]);
+        pieces += 1;
+    }
+    while used_memory(client) > wanted && pieces > 0 {
+        pieces -= 1;
+        client.ok(&["DEL", &format!("filler:{pieces}")]);
+    }
+}
+
 #[test]
 fn memory_budget_sheds_the_least_important_queues_first() {
-    let mut server = Server::start();
+    let profiles = workspace().join("deploy/profiles/tasks.json");
+    let mut server = Server::builder()
+        .config(format!("maxmemory {MAX_MEMORY}"))
+        .config(format!("bull.profiles {}", profiles.display()))
+        .config("bull.tick-ms 100")
+        .start();
     let mut client = server.client();
-    client.ok(&["SETRANGE", "filler", "60000000", "x"]);
-    let config = r#"{"queues":[{"match":"*critical","priority":1},{"match":"*low","priority":6}]}"#;
-    load(&mut client, "memory-budget", &["CONFIG", config], &built("memory_budget.wasm"));
-    let info = client.ok(&["INFO", "memory"]).text();
-    let used: u64 =
-        info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("a line").parse().expect("bytes");
-    // Memory stays and its limit moves: percent filled, then whether critical, normal and low jobs are refused.
-    let cases = [(50, [false, false, false]), (81, [false, false, true]), (95, [false, true, true]), (50, [false; 3])];
-    for (percent, expected) in cases {
-        client.ok(&["CONFIG", "SET", "maxmemory", &(used * 100 / percent).to_string()]);
+    load(&mut client, "memory-budget", &[], &built("memory_budget.wasm"));
+    // Memory stays under its limit and moves in it: percent filled, then how many of the queues still take jobs.
+    for (percent, passing) in [(70, 6), (82, 3), (87, 2), (93, 1), (87, 2), (82, 3), (70, 6)] {
+        fill(&mut client, percent);
+        let used = used_memory(&mut client) * 100 / MAX_MEMORY;
+        assert!(used.abs_diff(percent) <= 1, "{used} % filled, not {percent}");
         // The module samples the server's memory about ten times a second.
-        server.wait_until(&format!("{expected:?} at {percent} %"), |client| {
-            ["bull:critical", "bull:normal", "bull:low"].map(|queue| refusal(client, queue, 100).is_some()) == expected
+        server.wait_until(&format!("{passing} queues pass at {percent} %"), |client| {
+            let passes = TASKS.map(|task| refusal(client, &format!("bull:{{tasks:{task}}}"), 100).is_none());
+            passes == std::array::from_fn(|at| at < passing)
         });
+        let used = used_memory(&mut client) * 100 / MAX_MEMORY;
+        assert!(used.abs_diff(percent) <= 1, "{used} % after the jobs, not {percent}");
+    }
+    let refused = |client: &mut Client| {
+        fill(client, 93);
+        refusal(client, "bull:{tasks:low}", 100)
+    };
+    let expected = "BULLREJECT memory-budget memory is short: priority 4 waits, up to 1 passes";
+    server.wait_until("the reason is told", |client| refused(client).as_deref() == Some(expected));
+    for told in ["over 80 %: jobs of priority 3 at most pass", "over 90 %: jobs of priority 1 at most pass"] {
+        assert!(server.log().contains(told), "{told}\n{}", server.log());
     }
     server.assert_alive();
 }
