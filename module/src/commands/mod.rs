@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod check;
+pub mod emergency;
 pub mod eval;
 mod footprint;
 mod gate;

@@ -7,6 +7,7 @@ pub mod background;
 mod behind;
 pub mod changes;
 pub mod checks;
+pub mod emergency;
 pub mod guard;
 pub mod node;
 pub mod profiles;
@@ -39,7 +40,7 @@ pub fn tick(context: Context) -> u64 {
     sizes::slice(context);
     let keeping = retention::slice(context);
     let trimming = trims::slice(context);
-    let checking = checks::slice(context);
+    let checking = checks::slice(context) | emergency::slice(context);
     let ticking = ticks::slice(context);
     let next = if scanning || checking || ticking { BUSY_MS } else { IDLE_MS };
     keeping.unwrap_or(IDLE_MS).min(trimming.unwrap_or(IDLE_MS)).min(next)
@@ -58,6 +59,7 @@ fn on_key(context: Context, key: &[u8], gone: bool) {
 
 fn on_change(change: Change) {
     checks::on_change(change);
+    emergency::on_change(change);
     queues::on_change(change);
     rates::on_change(change);
     survey::on_change();

@@ -265,6 +265,13 @@ impl<'a> Here<'a> {
     }
 }
 
+impl Here<'_> {
+    /// The rights cover these keys.
+    pub fn may<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>, access: Access) -> bool {
+        self.user.is_none_or(|user| user.first_denied(keys, access) == Ok(None))
+    }
+}
+
 impl Around for Here<'_> {
     fn expired(&mut self) -> bool {
         self.start.elapsed() >= self.length
@@ -277,13 +284,13 @@ impl Around for Here<'_> {
 }
 
 /// What a slice of a trim asks besides: the bytes of its queue.
-struct Weighing<'a> {
-    here: Here<'a>,
+struct Weighing<'a, 'b> {
+    here: &'a mut Here<'b>,
     context: Context,
     queue: QueueName,
 }
 
-impl Around for Weighing<'_> {
+impl Around for Weighing<'_, '_> {
     fn expired(&mut self) -> bool {
         self.here.expired()
     }
@@ -293,7 +300,7 @@ impl Around for Weighing<'_> {
     }
 }
 
-impl Weigh for Weighing<'_> {
+impl Weigh for Weighing<'_, '_> {
     fn queue_bytes(&mut self) -> Option<(u64, u64)> {
         let Self { here, context, queue } = self;
         super::sizes::for_trim(*context, queue, || here.expired())
@@ -302,16 +309,30 @@ impl Weigh for Weighing<'_> {
 
 /// Works for the length of a slice, with the rights of `user` where there is one. True when the trim is done.
 pub fn run_slice(context: Context, trim: &mut Trim, user: Option<&User>) -> Result<bool> {
+    let mut here = Here::now(user);
+    let done = run_within(context, trim, &mut here);
+    metrics::slice_took(here.elapsed_us());
+    done
+}
+
+/// Works until the slice is over. True when the trim is done.
+pub fn run_within(context: Context, trim: &mut Trim, here: &mut Here<'_>) -> Result<bool> {
     let before = trim.tally();
-    let mut weighing = Weighing { here: Here::now(user), context, queue: trim.queue().clone() };
+    let mut weighing = Weighing { here, context, queue: trim.queue().clone() };
     let done = trim.slice(&mut LiveStore(context), now_ms(), &mut weighing);
-    metrics::slice_took(weighing.here.elapsed_us());
     if trim.mode() == Mode::Remove {
         let after = trim.tally();
         metrics::TRIMMED_JOBS.add(after.jobs() - before.jobs());
         metrics::TRIMMED_BYTES.add(after.bytes.saturating_sub(before.bytes));
     }
     done
+}
+
+/// Tells QueueEvents of a trim that ran elsewhere and has ended, `failed` or not, and remembers it, in the context's
+/// database.
+pub fn ended(context: Context, trim: &Trim, reason: Reason, failed: bool) {
+    announce(context, trim);
+    remember(context.db(), trim.queue(), trim.tally(), Some(reason), failed);
 }
 
 fn announce(context: Context, trim: &Trim) {

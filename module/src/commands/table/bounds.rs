@@ -1,6 +1,6 @@
 //! Commands that keep queues within bounds.
 
-use super::super::{profile, trim};
+use super::super::{emergency, profile, trim};
 use super::{QUEUE, arg, option};
 use crate::redis::command::{Arg, ArgKind, Definition, KeyUse};
 
@@ -36,6 +36,36 @@ pub(super) static COMMANDS: &[Definition] = &[
             ),
             option("limit", "LIMIT", ArgKind::Integer, "Jobs removed at most."),
             option("dryrun", "DRYRUN", ArgKind::Token, "Says what would go, and removes nothing."),
+        ],
+    },
+    Definition {
+        name: "BULL.EMERGENCY",
+        run: Some(emergency::run),
+        flags: "write admin",
+        categories: "write admin slow dangerous",
+        arity: -1,
+        key: KeyUse::None,
+        summary: "Frees memory at the cost of finished jobs, events and logs, the least important queue first.",
+        complexity: "O(N) with what is removed, in slices between which other clients are served",
+        since: "0.1.0",
+        args: &[
+            option("dryrun", "DRYRUN", ArgKind::Token, "Only say what would go."),
+            option(
+                "target",
+                "TARGET",
+                ArgKind::Integer,
+                "Share of maxmemory, percent, below which it ends; 80 unless said.",
+            ),
+            option(
+                "completed",
+                "COMPLETED",
+                ArgKind::String,
+                "Age from which completed jobs go first; 1d unless said.",
+            ),
+            option("failed", "FAILED", ArgKind::String, "Age from which failed jobs go first; 7d unless said."),
+            option("pattern", "MATCH", ArgKind::Pattern, "Queues that it is about."),
+            option("status", "STATUS", ArgKind::Token, "Only tell of the run under way, or of the last one."),
+            option("stop", "STOP", ArgKind::Token, "Only end the run under way."),
         ],
     },
     Definition {
