@@ -20,6 +20,9 @@ use bull_tests::{Client, Dump, Reply, Server, guests, workspace};
 /// Producers of each kind of job, shared out among the clients.
 const PRODUCERS: usize = 20;
 
+/// How long loads may take to go on.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// How long a load lasts. None: not on this engine, whose runs have no time for it.
 fn seconds() -> Option<u64> {
     match std::env::var("GUARD_CHAOS_SECONDS") {
@@ -65,13 +68,16 @@ fn stop(mut loads: Vec<(Kind, Producers)>) -> Vec<(Kind, Said)> {
     loads.into_iter().map(|(kind, load)| (kind, load.finish())).collect()
 }
 
+/// What a LOAD is not told stays as it was.
+const ENFORCE: [&str; 2] = ["MODE", "enforce"];
+
 /// Another policy, another configuration, or none.
 fn swap_policy(seed: &mut Seed, client: &mut Client) {
     match seed.within(0, 7) {
-        0 => load(client, "p", &[], &guests::admit_all()),
-        1 => load(client, "p", &[], &guests::rejecting(b"no")),
-        2 => load(client, "p", &[], &guests::deferring(100)),
-        3 => load(client, "p", &[], &guests::trapping()),
+        0 => load(client, "p", &ENFORCE, &guests::admit_all()),
+        1 => load(client, "p", &ENFORCE, &guests::rejecting(b"no")),
+        2 => load(client, "p", &ENFORCE, &guests::deferring(100)),
+        3 => load(client, "p", &ENFORCE, &guests::trapping()),
         4 => load(client, "p", &["MODE", "observe"], &guests::rejecting(b"no")),
         5 => client.cmd(&["BULL.POLICY", "REMOVE", "p"]),
         _ => limit(client),
@@ -82,7 +88,7 @@ fn swap_policy(seed: &mut Seed, client: &mut Client) {
 fn limit(client: &mut Client) -> Reply {
     let path = workspace().join("target/policies/backlog_guard.wasm");
     let built = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run scripts/build", path.display()));
-    load(client, "p", &["CONFIG", r#"{"max-jobs":100}"#], &built)
+    load(client, "p", &["MODE", "enforce", "CONFIG", r#"{"max-jobs":100}"#], &built)
 }
 
 fn switch_guard(seed: &mut Seed, client: &mut Client) {
@@ -170,10 +176,25 @@ fn flushed_keys() {
         thread::sleep(Duration::from_millis(500));
         gone = loads.iter().map(|(_, load)| load.said().sent.keys().copied().collect::<BTreeSet<_>>()).collect();
     }
-    limit(&mut client);
+    // Each load goes on, also one whose slow worker has let a backlog grow and that would be refused for long.
+    load(&mut client, "p", &ENFORCE, &guests::admit_all());
     let before: Vec<usize> = loads.iter().map(|(_, load)| load.said().acked.len()).collect();
+    let end = Instant::now() + PATIENCE;
     for ((kind, load), before) in loads.iter().zip(&before) {
-        server.wait_until(&format!("the load of {kind:?} runs on"), |_| load.said().acked.len() > before + 50);
+        while load.said().acked.len() <= before + 50 {
+            let said = || load.said().refused.iter().next_back().map(|(n, error)| format!("{n}: {error}"));
+            let policy = |client: &mut Client| client.cmd(&["BULL.POLICY", "INFO", "p"]);
+            let queue = format!("{}:limited", prefix(*kind));
+            assert!(
+                Instant::now() < end,
+                "GUARD_SEED={start_seed}: the load of {kind:?} does not go on; the last refusal was {:?}, {:?}\n{:?}\n{:?}",
+                said(),
+                load.said().other,
+                client.cmd(&["BULL.STATS", &queue]),
+                policy(&mut client)
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
     }
     let over = stop(loads);
     let faults = judge(&over, &Dump::take(&mut client), &gone, Broken::Never);
