@@ -9,7 +9,6 @@
 mod componentize;
 mod inspect;
 mod new;
-mod node;
 mod nodes;
 mod scratch;
 mod transcript;
@@ -20,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use bull_policy::node;
 use node::Reach;
 use nodes::Settings;
 use trial::Subject;

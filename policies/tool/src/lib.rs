@@ -1,0 +1,3 @@
+//! What other tools of the repository share with the author's kit: reaching servers.
+
+pub mod node;
