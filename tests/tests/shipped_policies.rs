@@ -1,8 +1,10 @@
 //! The policies that ship, as scripts/build-policies writes them, in a real server.
 
+use std::process::Command;
+
 use bull_tests::checks::{add, load};
 use bull_tests::dump::assert_same;
-use bull_tests::{Client, Dump, Server, workspace};
+use bull_tests::{Client, Dump, Server, engine, workspace};
 
 /// A built policy.
 fn built(file: &str) -> Vec<u8> {
@@ -36,6 +38,52 @@ fn payload_cap_refuses_data_over_the_cap_and_writes_nothing() {
     add(&mut client, "bull:mail", &data(1 << 20), &[]);
     let expected = "BULLREJECT payload-cap data 1048577 of at most 1048576 bytes";
     assert_eq!(refusal(&mut client, "bull:mail", (1 << 20) + 1).as_deref(), Some(expected));
+    server.assert_alive();
+}
+
+/// The world is open to other languages: one policy is written in C.
+#[test]
+fn the_policy_in_c_plays_its_transcript() {
+    if Command::new("clang").arg("--version").output().is_err() {
+        println!("skipped: clang is not installed, so there is no policy in C (apt-get install clang)");
+        return;
+    }
+    let component = workspace().join("target/policies/rate_cap.wasm");
+    assert!(component.exists(), "{} is missing: run scripts/build-policies", component.display());
+    let output = Command::new(workspace().join("scripts/policy"))
+        .arg("test")
+        .arg(component)
+        .arg("--script")
+        .arg(workspace().join("policies/c/rate-cap/server.txt"))
+        .arg("--server")
+        .arg(engine::binary(&engine::chosen()))
+        .arg("--module")
+        .arg(engine::module())
+        .output()
+        .expect("scripts/policy starts");
+    let text = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
+    assert!(output.status.success() && text.contains("commands, as expected"), "{text}");
+}
+
+/// A tick has 100 queues at most, with the longest names there are: they fit into its room.
+#[test]
+fn the_policy_in_c_takes_the_largest_tick() {
+    let Ok(wasm) = std::fs::read(workspace().join("target/policies/rate_cap.wasm")) else {
+        let clang = Command::new("clang").arg("--version").output();
+        assert!(clang.is_err(), "target/policies/rate_cap.wasm is missing: run scripts/build-policies");
+        println!("skipped: clang is not installed, so there is no policy in C (apt-get install clang)");
+        return;
+    };
+    let mut server = Server::builder().config("bull.tick-ms 100").start();
+    let mut client = server.client();
+    for queue in 0..150 {
+        add(&mut client, &format!("bull:{}{queue:03}", "x".repeat(1000)), "{}", &[]);
+    }
+    load(&mut client, "rate-cap", &[], &wasm);
+    // Several rounds of ticks, in two batches each.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let info = client.ok(&["BULL.POLICY", "INFO", "rate-cap"]);
+    assert_eq!(info.get("faults").expect("a count").int(), 0, "{info:?}");
     server.assert_alive();
 }
 
