@@ -1,5 +1,6 @@
 //! The faults of `scripts/soak`, short: each scenario ends by itself and says its seed where it fails.
 
+use bull_tests::soak::trims::{self, Wanted};
 use bull_tests::soak::{calls, faults, torn};
 
 #[test]
@@ -10,6 +11,16 @@ fn kills_lose_no_acknowledged_job() {
 #[test]
 fn failovers_in_the_middle_of_trims_lose_nothing() {
     println!("{}", faults::failovers(5, 12).markdown());
+}
+
+#[test]
+fn the_new_primary_finishes_a_trim() {
+    println!("{}", trims::trims(trims::turns(), 16, Wanted::ByClient).markdown());
+}
+
+#[test]
+fn the_new_primary_goes_on_with_the_retention() {
+    println!("{}", trims::trims(trims::turns(), 17, Wanted::ByProfile).markdown());
 }
 
 #[test]

@@ -92,6 +92,7 @@ pub fn info() -> Vec<Section> {
                 ("sizing_us", SIZING_US.get()),
                 ("background_us", BACKGROUND_US.get()),
                 ("slices", SLICES.get()),
+                ("slices_us", SLICES_US.get()),
                 ("longest_slice_us", longest_slice_us()),
             ],
         },

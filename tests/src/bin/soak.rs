@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bull_tests::soak::trims::{self, Wanted};
 use bull_tests::soak::{HEADER, Row, Seed, calls, faults, torn};
 use clap::Parser;
 
@@ -18,6 +19,9 @@ struct Options {
     /// Failovers in each round.
     #[arg(long, default_value_t = 20)]
     failovers: u64,
+    /// Failovers in the middle of a trim, and as many in the middle of the retention, in each round.
+    #[arg(long, default_value_t = 20)]
+    trim_failovers: u64,
     /// Pauses, reloads and resynchronisations in each round.
     #[arg(long, default_value_t = 60)]
     disturbances: u64,
@@ -51,10 +55,12 @@ fn main() {
 
 fn round(options: &Options, seed: &mut Seed) {
     let half = options.kills / 2;
-    let scenarios: [(bool, &dyn Fn(u64) -> Row); 7] = [
+    let scenarios: [(bool, &dyn Fn(u64) -> Row); 9] = [
         (half > 0, &|seed| faults::kills(half, seed, "always")),
         (half > 0, &|seed| faults::kills(options.kills - half, seed, "everysec")),
         (options.failovers > 0, &|seed| faults::failovers(options.failovers, seed)),
+        (options.trim_failovers > 0, &|seed| trims::trims(options.trim_failovers, seed, Wanted::ByClient)),
+        (options.trim_failovers > 0, &|seed| trims::trims(options.trim_failovers, seed, Wanted::ByProfile)),
         (options.disturbances > 0, &|seed| faults::disturbances(options.disturbances, seed)),
         (options.cycles > 5, &|seed| faults::memory(options.cycles, 5000, seed)),
         (options.truncations > 0, &|seed| torn::truncations(options.truncations, seed)),

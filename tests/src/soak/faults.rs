@@ -66,7 +66,7 @@ fn row(scenario: &'static str, seed: u64, faults: u64, said: &Said, start: Insta
     Row { scenario, seed, faults, acked: said.acked.len() as u64, took: start.elapsed(), note, ..Row::default() }
 }
 
-fn must_equal(what: &str, seed: u64, one: &Dump, two: &Dump, names: [&str; 2]) {
+pub(super) fn must_equal(what: &str, seed: u64, one: &Dump, two: &Dump, names: [&str; 2]) {
     // Throttles of the workers' stalled check and locks run out between one look and the next.
     let lasting = |dump: &Dump| {
         let mut dump = dump.clone();
@@ -107,11 +107,11 @@ pub fn kills(count: u64, seed: u64, fsync: &str) -> Row {
     row(scenario, seed, count, &said, start, format!("{trimmed} trims; {} adds unknown", said.unknown.len()))
 }
 
-fn link_is_up(client: &mut Client) -> bool {
+pub(super) fn link_is_up(client: &mut Client) -> bool {
     client.ok(&["INFO", "replication"]).text().contains("master_link_status:up")
 }
 
-fn role(client: &mut Client) -> String {
+pub(super) fn role(client: &mut Client) -> String {
     let reply = client.ok(&["ROLE"]);
     reply.items()[0].text()
 }

@@ -10,6 +10,7 @@ pub mod load;
 pub mod oracle;
 pub mod proxy;
 pub mod torn;
+pub mod trims;
 
 use std::time::Duration;
 
