@@ -20,6 +20,7 @@ pub mod replay;
 pub mod server;
 pub mod soak;
 pub mod tap;
+pub mod wishes;
 
 pub use client::{Client, Reply};
 pub use dump::Dump;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use bull_tests::checks::{add, error_fault, load, try_load};
+use bull_tests::checks::{add, error_fault, load, now_ms, try_load};
 use bull_tests::dump::assert_same;
 use bull_tests::{Client, Dump, Reply, Server, guests};
 
@@ -200,6 +200,46 @@ fn verdicts_bind() {
     let Reply::Error(line) = try_add(&mut client) else { panic!("admitted") };
     assert_eq!(error_fault(&line), None);
     assert_same(&before, &Dump::take(&mut client), ["before the rejections", "after them"]);
+    server.assert_alive();
+}
+
+/// A deferral counts from now, whatever the job says of its own time; a displacement is only for a job that takes a place.
+#[test]
+fn verdicts_hold_whatever_the_job_says() {
+    let mut server = Server::start();
+    let mut client = server.client();
+    load(&mut client, "p", &[], &guests::deferring(60_000));
+    let now = now_ms(&mut client);
+    for words in
+        [&["TIMESTAMP", "1000"][..], &["TIMESTAMP", "1000", "PRIORITY", "3"], &["OPTS", r#"{"timestamp":1000}"#]]
+    {
+        let id = add(&mut client, QUEUE, "{}", words);
+        let score = client.ok(&["ZSCORE", &format!("{QUEUE}:delayed"), &id]).text();
+        let due = score.parse::<f64>().expect("a score") / 4096.0;
+        assert!(due >= (now + 60_000) as f64 && due < (now + 90_000) as f64, "{words:?}: due {due}, now {now}");
+    }
+    // Beyond what a number of BullMQ can say, the delay stays one that it can.
+    load(&mut client, "p", &[], &guests::deferring(u64::MAX));
+    let id = add(&mut client, QUEUE, "{}", &[]);
+    let opts = client.ok(&["HGET", &format!("{QUEUE}:{id}"), "opts"]).text();
+    assert!(opts.contains("\"delay\":9007199254740991"), "{opts}");
+
+    load(&mut client, "p", &[], &guests::displacing(1));
+    let queue = "bull:full";
+    let waiting = |client: &mut Client| client.ok(&["LRANGE", &format!("{queue}:wait"), "0", "-1"]).strings();
+    client.ok(&["BULL.POLICY", "MODE", "p", "observe"]);
+    add(&mut client, queue, "{}", &["ID", "a"]);
+    add(&mut client, queue, "{}", &["ID", "b", "OPTS", r#"{"deduplication":{"id":"d"}}"#]);
+    client.ok(&["BULL.POLICY", "MODE", "p", "enforce"]);
+    for words in [&["ID", "a"][..], &["OPTS", r#"{"deduplication":{"id":"d"}}"#]] {
+        add(&mut client, queue, "{}", words);
+        assert_eq!(waiting(&mut client), ["b", "a"], "{words:?} takes no place");
+    }
+    add(&mut client, queue, "{}", &["ID", "c", "LIFO"]);
+    assert_eq!(waiting(&mut client), ["b", "c"], "the newcomer is not its own victim");
+    load(&mut client, "p", &[], &guests::displacing(u32::MAX));
+    add(&mut client, queue, "{}", &["ID", "e"]);
+    assert_eq!(waiting(&mut client), ["e"]);
     server.assert_alive();
 }
 

@@ -14,7 +14,7 @@ use crate::keeper::guard::{self, Event};
 use crate::metrics;
 use crate::policy::registry::Decision;
 use crate::policy::settings::Mode;
-use crate::queue::displace::displace_others;
+use crate::queue::displace::displace;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::script::shape::LEAST_WORDS;
@@ -176,7 +176,7 @@ impl Add<'_> {
         if unfinished(&store, keys) <= before {
             return;
         }
-        if let Err(error) = displace_others(&mut store, &self.queue, keys, jobs, Some(&id), now_ms()) {
+        if let Err(error) = displace(&mut store, &self.queue, keys, jobs, &id, now_ms()) {
             metrics::late_error("a displacement", &error.to_string());
         }
     }

@@ -1,8 +1,6 @@
 //! The way in, for one command that adds jobs to one queue: checks of the queue once, then job by job the checks, the
 //! policies and the writes.
 
-use std::rc::Rc;
-
 use super::prepared::Prepared;
 use crate::error::{Error, Result};
 use crate::keeper::admission::Asker;
@@ -10,7 +8,7 @@ use crate::keeper::rates;
 use crate::metrics;
 use crate::policy::registry::Decision;
 use crate::queue::add::{Added, Plan};
-use crate::queue::displace::displace_oldest;
+use crate::queue::displace::displace;
 use crate::queue::error::QueueError;
 use crate::queue::job::{NewJob, QueueKeys};
 use crate::queue::keys::slot;
@@ -73,6 +71,7 @@ impl<'a> Gate<'a> {
             let text = format!("parent '{parent}' lies in another slot than the queue; give both the same hash tag");
             return Err(QueueError::CrossSlot(text).into());
         }
+        let mut displaced = 0;
         match self.asker.judge(&self.store, &job) {
             Decision::Admit => {}
             Decision::Reject { policy, reason } => {
@@ -80,23 +79,24 @@ impl<'a> Gate<'a> {
                 return Err(Error::Reject { policy, reason });
             }
             Decision::Defer { millis, .. } => {
-                Rc::make_mut(&mut job.options).defer(millis);
+                job.defer(millis);
                 // The job goes elsewhere now: check the way there.
                 self.plan.check_job(&self.store, &job)?;
             }
-            Decision::Displace { jobs, .. } => {
-                displace_oldest(&mut self.store, queue, keys, jobs, job.now_ms)?;
-                self.asker.forget();
-            }
+            Decision::Displace { jobs, .. } => displaced = jobs,
         }
         self.store.job_at(at);
         let added = self.plan.write(&mut self.store, &job);
         let added = added.inspect_err(|error| metrics::late_error(self.command, &error.to_string()))?;
         metrics::ADDED.add(1);
-        if let Added::Stored(_) = added {
+        if let Added::Stored(id) = &added {
             self.added += 1;
+            // A job that was there already, or is deduplicated, costs nobody a place.
+            if let Err(error) = displace(&mut self.store, queue, keys, displaced, id, job.now_ms) {
+                metrics::late_error("a displacement", &error.to_string());
+            }
         }
-        if job.options.deduplication.is_some() || job.options.parent.is_some() {
+        if displaced > 0 || job.options.deduplication.is_some() || job.options.parent.is_some() {
             self.asker.forget();
         } else if let Added::Stored(_) = added {
             self.asker.entered(job.route());

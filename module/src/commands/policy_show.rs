@@ -5,6 +5,7 @@ use super::parse::Cursor;
 use super::policy::policy_name;
 use crate::keeper::admission::policies;
 use crate::keeper::changes::unknown;
+use crate::policy::deeds::Deed;
 use crate::policy::member::Policy;
 use crate::redis::Context;
 use crate::redis::reply::{Reply, map};
@@ -66,10 +67,24 @@ fn facts(policy: &Policy) -> Vec<(&'static str, Reply)> {
         ("guard-observed", counters.guarded.observed.into()),
         ("unanswered", counters.unanswered.into()),
         ("ticks", counters.ticks.into()),
+        ("actions-unneeded", counters.deeds.unneeded.into()),
+        ("actions-ignored", counters.deeds.ignored.into()),
+        ("actions-observed", counters.deeds.observed.into()),
+        ("last-ignored", policy.last_ignored.as_deref().map_or(Reply::Null, Reply::from)),
         ("faults", counters.faults.into()),
         ("remade", counters.remade.into()),
         ("suspensions", counters.suspensions.into()),
     ];
+    for (name, deed) in [
+        ("notices", Deed::Notice),
+        ("trims", Deed::Trim),
+        ("event-trims", Deed::TrimEvents),
+        ("pauses", Deed::Pause),
+        ("resumes", Deed::Resume),
+        ("emergencies", Deed::Emergency),
+    ] {
+        facts.push((name, counters.deeds.done(deed).into()));
+    }
     for (name, times, share) in [
         ("p50-ns", times, 0.5),
         ("p95-ns", times, 0.95),

@@ -2,6 +2,7 @@
 //!
 //! Writes only where this node is a primary and no client is paused; otherwise the work waits.
 
+mod actions;
 pub mod admission;
 pub mod background;
 mod behind;

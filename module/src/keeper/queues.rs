@@ -77,16 +77,13 @@ pub fn after(at: Option<&(i32, QueueName)>) -> Option<(i32, QueueName)> {
     }
 }
 
-/// All queues by database, in batches.
-pub fn batches(size: usize) -> Vec<(i32, Vec<QueueName>)> {
-    let mut batches: Vec<(i32, Vec<QueueName>)> = Vec::new();
-    for (db, name) in &state().known {
-        match batches.last_mut() {
-            Some((of, batch)) if of == db && batch.len() < size => batch.push(name.clone()),
-            _ => batches.push((*db, vec![name.clone()])),
-        }
-    }
-    batches
+/// Up to `count` queues of one database in their order, behind this one; none where it was the last.
+pub fn behind(place: Option<(i32, QueueName)>, count: usize) -> Vec<(i32, QueueName)> {
+    let from = place.map_or(Bound::Unbounded, Bound::Excluded);
+    let state = state();
+    let mut found = state.known.range((from, Bound::Unbounded));
+    let Some(first) = found.next() else { return Vec::new() };
+    std::iter::once(first).chain(found.take_while(|(db, _)| *db == first.0)).take(count).cloned().collect()
 }
 
 /// The next queues behind `after`, in the order of databases and names.

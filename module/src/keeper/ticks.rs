@@ -1,89 +1,156 @@
-//! The policies' ticks: rounds over the queues of this node, one policy and one batch of queues a turn.
+//! The policies' ticks: once every `bull.tick-ms` each policy sees the queues that it covers, a few at a time.
+//!
+//! A round goes through the queues of this node in their order. The facts of a batch are read once and shown to one policy
+//! after the other; what they wish for is carried out before the next batch. A turn of the timer works for the length of a
+//! slice and keeps its place. Nothing runs on a replica, while loading or while clients are paused.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use super::actions::{self, Wish};
 use super::admission::{node, policies, queue_facts, report};
 use super::queues;
-use crate::config;
-use crate::policy::{Action, Queue};
+use crate::policy::Queue;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::stats::{Counts, oldest_waiting_ms};
+use crate::queue::store::{Kind, Store};
 use crate::redis::Context;
 use crate::redis::context::now_ms;
-use crate::redis::log::{Level, log};
 use crate::redis::store::LiveStore;
-use crate::text::short;
+use crate::{config, metrics};
 
-/// Queues in one call, as the world promises.
-const BATCH: usize = 100;
-/// Notices logged of one call; the others are counted in the last line.
-const MAX_NOTICES: usize = 20;
+/// Queues in one call. The world promises at most 100; a call has fuel for each of them, so few bound its time.
+const BATCH: usize = 8;
 
-struct Round {
-    next_ms: u64,
-    /// Calls that are left: policy and database.
-    left: Vec<(String, i32, Vec<QueueName>)>,
+/// A batch whose facts are known.
+struct Batch {
+    db: i32,
+    facts: Vec<Queue>,
+    /// Policies that have not seen it.
+    left: VecDeque<String>,
 }
 
-static ROUND: Mutex<Round> = Mutex::new(Round { next_ms: 0, left: Vec::new() });
+struct Round {
+    /// When the last round began, Unix milliseconds.
+    began_ms: u64,
+    /// The queue behind which the round goes on; None between rounds.
+    place: Option<Place>,
+    batch: Option<Batch>,
+    wishes: VecDeque<Wish>,
+}
 
-/// One call to one policy. True while the round has more.
+enum Place {
+    Start,
+    Behind(i32, QueueName),
+}
+
+static ROUND: Mutex<Round> = Mutex::new(Round { began_ms: 0, place: None, batch: None, wishes: VecDeque::new() });
+
+/// Never held across a call to the server.
+fn round() -> MutexGuard<'static, Round> {
+    ROUND.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Works for the length of a slice. True while the round has more.
 pub fn slice(context: Context) -> bool {
-    let now = now_ms();
-    let mut round = ROUND.lock().unwrap_or_else(PoisonError::into_inner);
-    if round.left.is_empty() {
-        if now < round.next_ms || !context.is_primary() || context.is_loading() {
-            return false;
+    if !context.may_write_unasked() {
+        if !context.is_primary() {
+            // What a replica's policies wished for when it was a primary is not its business any more.
+            let mut round = round();
+            (round.place, round.batch) = (None, None);
+            round.wishes.clear();
         }
-        round.next_ms = now + config::tick_ms();
-        let names: Vec<String> = policies().policies().iter().map(|policy| policy.name.clone()).collect();
-        if names.is_empty() {
-            return false;
-        }
-        round.left = queues::batches(BATCH)
-            .into_iter()
-            .flat_map(|(db, batch)| names.iter().map(move |name| (name.clone(), db, batch.clone())).collect::<Vec<_>>())
-            .collect();
+        return false;
     }
-    let Some((policy, db, batch)) = round.left.pop() else { return false };
-    let more = !round.left.is_empty();
-    drop(round);
-    if context.select(db) {
-        tick(context, &policy, &batch, now);
+    if !begin() {
+        return false;
     }
+    let (start, before) = (Instant::now(), context.db());
+    let mut more = true;
+    while more && start.elapsed() < config::slice() {
+        more = step(context);
+    }
+    context.select(before);
+    metrics::slice_took(start.elapsed().as_micros() as u64);
     more
 }
 
-fn tick(context: Context, policy: &str, batch: &[QueueName], now: u64) {
-    let store = LiveStore(context);
-    let facts: Vec<Queue> = batch
-        .iter()
-        .map(|name| {
-            let keys = QueueKeys::of(name);
+/// Whether a round is under way, or begins now.
+fn begin() -> bool {
+    let now = now_ms();
+    let mut round = round();
+    if round.place.is_some() || round.batch.is_some() || !round.wishes.is_empty() {
+        return true;
+    }
+    // A clock that was set back does not stop the ticks.
+    if now.abs_diff(round.began_ms) < config::tick_ms() {
+        return false;
+    }
+    round.began_ms = now;
+    if policies().is_empty() {
+        return false;
+    }
+    round.place = Some(Place::Start);
+    true
+}
+
+/// One wish, one call, or the facts of one batch. False: the round is over.
+fn step(context: Context) -> bool {
+    let wish = round().wishes.pop_front();
+    if let Some(wish) = wish {
+        if let Some(rest) = actions::carry_out(context, wish) {
+            round().wishes.push_front(rest);
+        }
+        return true;
+    }
+    let batch = round().batch.take();
+    if let Some(mut batch) = batch {
+        if let Some(policy) = batch.left.pop_front() {
+            tick(&policy, &batch);
+            round().batch = Some(batch);
+        }
+        return true;
+    }
+    let place = round().place.take();
+    let found = match place {
+        None => return false,
+        Some(Place::Start) => queues::behind(None, BATCH),
+        Some(Place::Behind(db, name)) => queues::behind(Some((db, name)), BATCH),
+    };
+    let Some((db, last)) = found.last().cloned() else { return false };
+    let batch: Vec<QueueName> = found.into_iter().map(|(_, name)| name).collect();
+    let left = policies().policies().iter().map(|policy| policy.name.clone()).collect();
+    let facts = if context.select(db) { facts(context, &batch) } else { Vec::new() };
+    let mut round = round();
+    round.batch = Some(Batch { db, facts, left });
+    round.place = Some(Place::Behind(db, last));
+    true
+}
+
+fn facts(context: Context, batch: &[QueueName]) -> Vec<Queue> {
+    let (store, now) = (LiveStore(context), now_ms());
+    let mut facts = Vec::with_capacity(batch.len());
+    for name in batch {
+        let keys = QueueKeys::of(name);
+        // A queue that vanished without an event is none.
+        if store.kind(&keys.meta) == Kind::Hash {
             let oldest = oldest_waiting_ms(&store, name, &keys, now).unwrap_or(0);
-            queue_facts(context, name, &keys, Counts::read(&store, &keys), oldest)
-        })
-        .collect();
-    let answer = policies().tick(policy, node(), &facts);
+            facts.push(queue_facts(context, name, &keys, Counts::read(&store, &keys), oldest));
+        }
+    }
+    facts
+}
+
+fn tick(policy: &str, batch: &Batch) {
+    let answer = policies().tick(policy, node(), &batch.facts);
     match answer {
         None => {}
         Some(Err(incident)) => report(incident),
-        Some(Ok(actions)) => {
-            let notices: Vec<_> = actions
-                .iter()
-                .filter_map(|action| match action {
-                    Action::Notice(notice) => Some(notice),
-                    _ => None,
-                })
-                .collect();
-            for notice in notices.iter().take(MAX_NOTICES) {
-                let (queue, text) = (short(notice.queue.as_bytes(), 128), short(notice.text.as_bytes(), 256));
-                log(Level::Notice, &format!("bull: {policy}: {queue}: {text}"));
-            }
-            if notices.len() > MAX_NOTICES {
-                log(Level::Notice, &format!("bull: {policy}: and {} more notices", notices.len() - MAX_NOTICES));
-            }
+        Some(Ok(wanted)) => {
+            let wishes = actions::sift(policy, batch.db, wanted);
+            round().wishes.extend(wishes);
         }
     }
 }

@@ -15,10 +15,13 @@ pub enum Kind {
     Displace,
     /// The policy failed and ONERROR let the job in.
     Fault,
+    /// The queue was paused, or let go on, at a tick.
+    Pause,
+    Resume,
 }
 
 impl Kind {
-    pub const ALL: [Self; 4] = [Self::Reject, Self::Defer, Self::Displace, Self::Fault];
+    pub const ALL: [Self; 6] = [Self::Reject, Self::Defer, Self::Displace, Self::Fault, Self::Pause, Self::Resume];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -26,6 +29,8 @@ impl Kind {
             Self::Defer => "defer",
             Self::Displace => "displace",
             Self::Fault => "fault",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
         }
     }
 }

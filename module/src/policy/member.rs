@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use wildmatch::WildMatch;
 
+use super::audit::{Entry, Kind};
 use super::compiled::Compiled;
+use super::deeds::{Deed, Deeds, Effect};
 use super::faults::{Fault, LoadError};
 use super::instance::Instance;
 use super::settings::Settings;
@@ -30,6 +32,8 @@ pub struct Counters {
     /// Calls that ONERROR answered: after a fault, while suspended, broken or not ready.
     pub unanswered: u64,
     pub ticks: u64,
+    /// What it wished for at ticks.
+    pub deeds: Deeds,
     pub faults: u64,
     /// Instances made anew after a fault.
     pub remade: u64,
@@ -166,7 +170,9 @@ pub struct Policy {
     /// Run time of calls of tick.
     pub tick_times: Times,
     pub last_error: Option<String>,
-    pub(super) pattern: WildMatch,
+    /// Why an action of a tick was not carried out, the last one.
+    pub last_ignored: Option<String>,
+    pattern: WildMatch,
     body: Body,
     recent_faults: VecDeque<u64>,
 }
@@ -195,6 +201,7 @@ impl Policy {
             times: Times::default(),
             tick_times: Times::default(),
             last_error: None,
+            last_ignored: None,
             body,
             recent_faults: VecDeque::new(),
         }
@@ -220,6 +227,33 @@ impl Policy {
     /// The version that the policy tells; empty where it has not been asked.
     pub fn version(&self) -> &str {
         self.code().map_or("", |code| &code.compiled.description.version)
+    }
+
+    /// It wants to see this queue.
+    pub fn covers(&self, queue: &str) -> bool {
+        self.pattern.matches(queue)
+    }
+
+    /// Counts an action. Where it was ignored for another reason than the one before: what to tell people.
+    pub fn note(&mut self, deed: Deed, effect: &Effect) -> Option<&str> {
+        self.counters.deeds.add(deed, effect);
+        let Effect::Ignored(reason) = effect else { return None };
+        let told = format!("{}: {reason}", deed.name());
+        if self.last_ignored.as_ref() == Some(&told) { None } else { Some(self.last_ignored.insert(told)) }
+    }
+
+    /// An entry for the audit about something done at a tick.
+    pub fn deed(&self, kind: Kind, queue: String, now_ms: u64) -> Entry {
+        Entry {
+            at_ms: now_ms,
+            policy: self.name.clone(),
+            version: self.version().to_owned(),
+            queue,
+            job: None,
+            kind,
+            reason: String::new(),
+            binds: true,
+        }
     }
 
     /// Takes over what its predecessor has counted.

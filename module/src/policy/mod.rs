@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod compiled;
+pub mod deeds;
 pub mod engine;
 pub mod faults;
 pub mod files;

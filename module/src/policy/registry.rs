@@ -81,13 +81,16 @@ impl Registry {
 
     /// Some policy wants to see jobs of this queue.
     pub fn covers(&self, queue: &str) -> bool {
-        self.policies.iter().any(|policy| policy.pattern.matches(queue))
+        self.policies.iter().any(|policy| policy.covers(queue))
     }
 
-    /// Ticks one policy with those of the queues that it covers. None: it is gone, or in no state to be asked.
+    /// Ticks one policy with those of the queues that it covers. None: it covers none, is gone, or in no state to be asked.
     pub fn tick(&mut self, name: &str, node: Node, queues: &[Queue]) -> Option<Result<Vec<Action>, Incident>> {
         let policy = self.get_mut(name)?;
-        let covered: Vec<Queue> = queues.iter().filter(|queue| policy.pattern.matches(&queue.name)).cloned().collect();
+        let covered: Vec<Queue> = queues.iter().filter(|queue| policy.covers(&queue.name)).cloned().collect();
+        if covered.is_empty() {
+            return None;
+        }
         policy.tick(node, &covered)
     }
 
@@ -95,7 +98,7 @@ impl Registry {
     /// is counted as observed: the job enters all the same.
     pub fn decide(&mut self, node: Node, queue: &Queue, job: &Job, caller: Mode, notes: &mut Notes) -> Decision {
         for policy in &mut self.policies {
-            if !policy.pattern.matches(&queue.name) {
+            if !policy.covers(&queue.name) {
                 continue;
             }
             policy.counters.calls += 1;

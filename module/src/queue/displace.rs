@@ -11,32 +11,24 @@ use super::store::{Kind, Store};
 /// Most jobs removed for one that enters.
 pub const MAX_DISPLACED: u32 = 100;
 
-/// Removes up to `jobs` from the end of `wait` that workers take from, each with its event. Stops at a job that must
-/// stay: one with children, a lock, or the pending iteration of a scheduler.
-pub fn displace_oldest(
+/// Removes up to `jobs` from the end of `wait` that workers take from, each with its event, but not the newcomer that they
+/// make room for. Stops at a job that must stay: one with children, a lock, or the pending iteration of a scheduler.
+pub fn displace(
     store: &mut impl Store,
     queue: &QueueName,
     keys: &QueueKeys,
     jobs: u32,
+    newcomer: &[u8],
     now_ms: u64,
 ) -> Result<()> {
-    displace_others(store, queue, keys, jobs, None, now_ms)
-}
-
-/// [`displace_oldest`] where the job that they make room for is in the queue already: it is passed over.
-pub fn displace_others(
-    store: &mut impl Store,
-    queue: &QueueName,
-    keys: &QueueKeys,
-    jobs: u32,
-    newcomer: Option<&[u8]>,
-    now_ms: u64,
-) -> Result<()> {
+    if jobs == 0 {
+        return Ok(());
+    }
     expect(store, &keys.wait, Kind::List)?;
     let cap = Meta::read(store, keys)?.cap();
     for _ in 0..jobs.min(MAX_DISPLACED) {
         let mut last = store.lindex(&keys.wait, -1)?;
-        if last.is_some() && last.as_deref() == newcomer {
+        if last.as_deref() == Some(newcomer) {
             last = store.lindex(&keys.wait, -2)?;
         }
         let Some(id) = last else { break };

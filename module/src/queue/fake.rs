@@ -207,6 +207,30 @@ impl Store for Fake {
         Ok(())
     }
 
+    fn hdel(&mut self, key: &[u8], field: Word) -> StoreResult<()> {
+        slot!(self, key, Hash, BTreeMap::new()).remove(field.bytes());
+        self.prune();
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &[u8], to: &[u8]) -> StoreResult<()> {
+        let value = self.0.remove(from).ok_or_else(|| StoreError("ERR no such key".into()))?;
+        self.0.insert(to.to_vec(), value);
+        Ok(())
+    }
+
+    fn push_right(&mut self, key: &[u8], elements: &[Vec<u8>]) -> StoreResult<()> {
+        slot!(self, key, List, Vec::new()).extend_from_slice(elements);
+        Ok(())
+    }
+
+    fn drop_left(&mut self, key: &[u8], count: u64) -> StoreResult<()> {
+        let list = slot!(self, key, List, Vec::new());
+        list.drain(..list.len().min(count as usize));
+        self.prune();
+        Ok(())
+    }
+
     fn push(&mut self, key: &[u8], end: End, element: &[u8]) -> StoreResult<()> {
         let list = slot!(self, key, List, Vec::new());
         let at = if end == End::Left { 0 } else { list.len() };

@@ -47,6 +47,12 @@ impl<'a> NewJob<'a> {
         self.options.timestamp.unwrap_or(self.now_ms as f64)
     }
 
+    /// Makes the job wait at least so many milliseconds from now on, whatever its timestamp.
+    pub fn defer(&mut self, ms: u64) {
+        let age = self.now_ms as f64 - self.timestamp();
+        Rc::make_mut(&mut self.options).defer(ms as f64 + age);
+    }
+
     pub fn route(&self) -> Route {
         if self.options.delay > 0.0 {
             Route::Delayed

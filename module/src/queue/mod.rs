@@ -19,6 +19,7 @@ pub mod logs;
 pub mod number;
 pub mod opts;
 pub mod parent;
+pub mod pause;
 pub mod profile;
 pub mod remove;
 pub mod script;

@@ -168,12 +168,12 @@ impl JobOptions {
         Ok(options)
     }
 
-    /// Makes the job wait at least `ms`.
-    pub fn defer(&mut self, ms: u64) {
-        let delay = (ms as f64).min(MAX_MILLIS);
+    /// Makes the job wait at least so many milliseconds behind its timestamp.
+    pub fn defer(&mut self, ms: f64) {
+        let delay = ms.clamp(0.0, MAX_MILLIS);
         if delay > self.delay {
             self.delay = delay;
-            self.map.insert("delay".into(), ms.into());
+            self.map.insert("delay".into(), (delay as u64).into());
             // It was encoded before, and a number is never refused.
             let _ = self.encode();
         }

@@ -105,7 +105,14 @@ pub trait Store {
     /// DEL; how many existed.
     fn del(&mut self, keys: &[&[u8]]) -> StoreResult<u64>;
     fn hset(&mut self, key: &[u8], fields: &[(Word, Word)]) -> StoreResult<()>;
+    fn hdel(&mut self, key: &[u8], field: Word) -> StoreResult<()>;
+    /// RENAME of a key that exists; what lies at `to` is overwritten.
+    fn rename(&mut self, from: &[u8], to: &[u8]) -> StoreResult<()>;
     fn push(&mut self, key: &[u8], end: End, element: &[u8]) -> StoreResult<()>;
+    /// RPUSH of all of these, of which there is at least one.
+    fn push_right(&mut self, key: &[u8], elements: &[Vec<u8>]) -> StoreResult<()>;
+    /// LTRIM: the first `count` elements go.
+    fn drop_left(&mut self, key: &[u8], count: u64) -> StoreResult<()>;
     /// LREM key count element; how many went.
     fn lrem(&mut self, key: &[u8], count: i64, element: &[u8]) -> StoreResult<u64>;
     fn zadd(&mut self, key: &[u8], score: f64, member: &[u8]) -> StoreResult<()>;

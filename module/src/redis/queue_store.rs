@@ -451,6 +451,22 @@ impl Store for QueueStore<'_> {
         Ok(())
     }
 
+    fn hdel(&mut self, key: &[u8], field: Word) -> StoreResult<()> {
+        self.apart(|live| live.hdel(key, field))
+    }
+
+    fn rename(&mut self, from: &[u8], to: &[u8]) -> StoreResult<()> {
+        self.apart(|live| live.rename(from, to))
+    }
+
+    fn push_right(&mut self, key: &[u8], elements: &[Vec<u8>]) -> StoreResult<()> {
+        self.apart(|live| live.push_right(key, elements))
+    }
+
+    fn drop_left(&mut self, key: &[u8], count: u64) -> StoreResult<()> {
+        self.apart(|live| live.drop_left(key, count))
+    }
+
     fn push(&mut self, key: &[u8], end: End, element: &[u8]) -> StoreResult<()> {
         let context = self.context;
         let work = self.work.get_mut();

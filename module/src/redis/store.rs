@@ -256,6 +256,26 @@ impl Store for LiveStore {
         self.0.call(c"HSET", Replicated, &words).map(drop)
     }
 
+    fn hdel(&mut self, key: &[u8], field: Word) -> StoreResult<()> {
+        self.0.call(c"HDEL", Replicated, &[key.into(), field]).map(drop)
+    }
+
+    fn rename(&mut self, from: &[u8], to: &[u8]) -> StoreResult<()> {
+        self.0.call(c"RENAME", Replicated, &[from.into(), to.into()]).map(drop)
+    }
+
+    fn push_right(&mut self, key: &[u8], elements: &[Vec<u8>]) -> StoreResult<()> {
+        let mut words: Vec<Word> = Vec::with_capacity(1 + elements.len());
+        words.push(key.into());
+        words.extend(elements.iter().map(Word::from));
+        self.0.call(c"RPUSH", Replicated, &words).map(drop)
+    }
+
+    fn drop_left(&mut self, key: &[u8], count: u64) -> StoreResult<()> {
+        let count = count.to_string();
+        self.0.call(c"LTRIM", Replicated, &[key.into(), count.as_str().into(), "-1".into()]).map(drop)
+    }
+
     fn push(&mut self, key: &[u8], end: End, element: &[u8]) -> StoreResult<()> {
         let command = match end {
             End::Left => c"LPUSH",
