@@ -149,6 +149,7 @@ fn criteria(wanted: &Trim) -> Result<Criteria, String> {
         failed_before: wanted.failed_ms.map(|age| now.saturating_sub(age)),
         keep_completed: wanted.keep_completed,
         keep_failed: wanted.keep_failed,
+        max_bytes: wanted.max_bytes,
         ..Criteria::default()
     };
     if criteria == Criteria::default() {
