@@ -73,7 +73,7 @@ pub fn carry_out(context: Context, wish: Wish) -> Option<Wish> {
         Err(reason) => Effect::Ignored(reason),
     };
     let mut policies = policies();
-    let Some(member) = policies.get_mut(&wish.policy) else { return None };
+    let member = policies.get_mut(&wish.policy)?;
     if let Some(told) = member.note(deed, &effect) {
         log(Level::Warning, &format!("bull: {}: ignored {told}", wish.policy));
     }
