@@ -7,6 +7,7 @@ pub mod client;
 pub mod clients;
 pub mod cluster;
 pub mod cores;
+pub mod corpus;
 pub mod deploy;
 pub mod dump;
 pub mod engine;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bull_tests::checks::{add, load, try_load};
 use bull_tests::cores::Others;
 use bull_tests::probe::{Latency, Probe};
-use bull_tests::{Server, guests};
+use bull_tests::{Server, corpus, guests};
 
 /// No command of another client may wait longer for a policy.
 const LONGEST_WAIT: Duration = Duration::from_millis(5);
@@ -20,7 +20,7 @@ const TRIES: usize = 40;
 const FOREIGN_CORES: f64 = 0.2;
 const IDLE_WAIT: Duration = Duration::from_millis(2);
 /// How often everything hostile happens in a run.
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 4;
 
 /// Loads and runs everything hostile while one probe counts how long others wait, and another one
 /// how long they wait on an idle stock server, which is what the machine itself adds. Last, how many cores other
@@ -29,27 +29,28 @@ fn run() -> (Latency, Latency, f64) {
     let (mut server, idle) = (Server::start(), Server::stock());
     let mut client = server.client();
     // Made before anybody measures: making them takes a core for longer than a scheduler's slice.
-    let failing = guests::failing();
-    let noise: Vec<_> = (0..5).map(|seed| guests::noise(seed, 200 * 1024)).collect();
-    let endless = guests::looping_configure();
+    let (contained, refused) = (corpus::contained(), corpus::refused());
+    // Passes the screen, and takes the compiler a good part of a second.
+    let bomb = guests::slow_to_compile(200);
     // Starts the thread that compiles, so that the probe counts what it takes.
-    let reply = try_load(&mut client, "first", &[], &noise[0]);
+    let reply = try_load(&mut client, "first", &[], &refused[1].bytes);
     assert_eq!(reply.code().as_deref(), Some("BULLPOLICY"));
     let others = Others::than(&[server.process(), idle.process()]);
     let (probe, control) = (Probe::watching(server.port(), server.process()), Probe::start(idle.port()));
     for _ in 0..ROUNDS {
-        for (name, wasm) in &failing {
-            load(&mut client, name, &[], wasm);
+        for case in &contained {
+            load(&mut client, case.name, &[], &case.bytes);
             for _ in 0..5 {
                 add(&mut client, "bull:q", "{}", &[]);
             }
-            client.ok(&["BULL.POLICY", "REMOVE", name]);
+            client.ok(&["BULL.POLICY", "REMOVE", case.name]);
         }
-        for (name, bytes) in noise.iter().map(|bytes| ("noise", bytes)).chain([("endless", &endless)]) {
-            let reply = try_load(&mut client, name, &[], bytes);
-            assert_eq!(reply.code().as_deref(), Some("BULLPOLICY"));
+        for case in &refused {
+            let reply = try_load(&mut client, "case", &[], &case.bytes);
+            assert_eq!(reply.code().as_deref(), Some("BULLPOLICY"), "{}", case.name);
         }
     }
+    load(&mut client, "bomb", &[], &bomb);
     let seen = (probe.stop(), control.stop(), others.cores());
     server.assert_alive();
     seen

@@ -125,6 +125,32 @@ fn absurd_wishes_are_counted_and_ignored() {
 }
 
 #[test]
+fn an_emergency_frees_memory_once_it_is_needed() {
+    let mut server = server();
+    let mut client = server.client();
+    let old = now_ms(&mut client) - 30 * 86_400_000;
+    let data = format!("\"{}\"", "x".repeat(1 << 20));
+    for _ in 0..8 {
+        let id = add(&mut client, "bull:q", &data, &[]);
+        finish(&mut client, "bull:q", &id, "completed", old);
+    }
+    let kept = add(&mut client, "bull:q", &data, &[]);
+    let info = client.ok(&["INFO", "memory"]).text();
+    let used: u64 =
+        info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("a line").parse().expect("bytes");
+    load(&mut client, "p", &[], &wishing(&[Wish::Emergency(80)]).build());
+    server.wait_until("a server without maxmemory", |client| text(client, "p", "last-ignored").contains("maxmemory"));
+    client.ok(&["CONFIG", "SET", "maxmemory", &(used * 2).to_string()]);
+    server.wait_until("nothing to do", |client| count(client, "p", "actions-unneeded") >= 3);
+    assert_eq!(client.ok(&["ZCARD", "bull:q:completed"]).int(), 8);
+    client.ok(&["CONFIG", "SET", "maxmemory", &(used * 11 / 10).to_string()]);
+    server.wait_until("finished jobs to go", |client| client.ok(&["ZCARD", "bull:q:completed"]).int() < 8);
+    assert!(count(&mut client, "p", "emergencies") >= 1);
+    assert_eq!(client.ok(&["EXISTS", &format!("bull:q:{kept}")]).int(), 1, "unfinished jobs stay");
+    server.assert_alive();
+}
+
+#[test]
 fn more_actions_than_a_call_may_wish_for_are_ignored() {
     let mut server = server();
     let mut client = server.client();

@@ -11,6 +11,7 @@ pub mod metrics;
 mod parse;
 pub mod policy;
 pub mod policy_show;
+pub mod policy_trial;
 mod prepared;
 pub mod profile;
 pub mod queues;

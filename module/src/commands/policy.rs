@@ -94,7 +94,7 @@ pub fn reload(context: Context, args: Args<'_>) -> Option<Reply> {
 }
 
 /// Makes the client wait, where it can.
-fn open(context: Context, sub: &str) -> Result<Arc<Ticket>> {
+pub(super) fn open(context: Context, sub: &str) -> Result<Arc<Ticket>> {
     if context.setting() == Setting::Nested {
         return Err(Error::bad(format!(
             "BULL.POLICY {sub} works in the background and cannot run in MULTI or a script"

@@ -3,13 +3,16 @@
 use super::answer;
 use super::parse::Cursor;
 use super::policy::policy_name;
+use crate::error::{Error, Result};
 use crate::keeper::admission::policies;
 use crate::keeper::changes::unknown;
+use crate::policy::audit::{Entry, KEPT, Kind};
 use crate::policy::deeds::Deed;
 use crate::policy::member::Policy;
 use crate::redis::Context;
 use crate::redis::reply::{Reply, map};
 use crate::redis::string::Args;
+use crate::text::short;
 
 pub fn list(_context: Context, args: Args<'_>) -> Option<Reply> {
     answer(Cursor::new(args, 2).finish().map(|()| Some(Reply::Array(policies().policies().iter().map(row).collect()))))
@@ -109,6 +112,57 @@ fn facts(policy: &Policy) -> Vec<(&'static str, Reply)> {
         ]);
     }
     facts
+}
+
+/// Decisions shown where COUNT is not given.
+const DEFAULT_COUNT: i64 = 10;
+
+pub fn log(_context: Context, args: Args<'_>) -> Option<Reply> {
+    answer(decisions(args).map(Some))
+}
+
+/// The newest decisions that were not a plain admit.
+fn decisions(args: Args<'_>) -> Result<Reply> {
+    let mut cursor = Cursor::new(args, 2);
+    let (mut count, mut name, mut kind) = (DEFAULT_COUNT, None, None);
+    while let Some(word) = cursor.word(&["COUNT", "POLICY", "VERDICT"])? {
+        match word {
+            "COUNT" => count = cursor.number(word, 1, KEPT as i64)?,
+            // A policy that is gone may still have entries.
+            "POLICY" => name = Some(policy_name(&mut cursor)?),
+            _ => kind = Some(verdict(cursor.value(word)?)?),
+        }
+    }
+    let policies = policies();
+    let entries = policies.audit.newest().filter(|entry| {
+        name.as_ref().is_none_or(|name| *name == entry.policy) && kind.is_none_or(|kind| kind == entry.kind)
+    });
+    Ok(Reply::Array(entries.take(count.unsigned_abs() as usize).map(decision).collect()))
+}
+
+fn verdict(text: &[u8]) -> Result<Kind> {
+    Kind::ALL.into_iter().find(|kind| text.eq_ignore_ascii_case(kind.name().as_bytes())).ok_or_else(|| {
+        let known = Kind::ALL.map(Kind::name).join(", ");
+        Error::bad(format!("VERDICT must be one of {known}, not '{}'", short(text, 64)))
+    })
+}
+
+fn decision(entry: &Entry) -> Reply {
+    let (job, bytes) = match &entry.job {
+        Some((name, bytes)) => (name.as_str().into(), (*bytes).into()),
+        None => (Reply::Null, Reply::Null),
+    };
+    map([
+        ("time", entry.at_ms.into()),
+        ("policy", entry.policy.as_str().into()),
+        ("version", entry.version.as_str().into()),
+        ("queue", entry.queue.as_str().into()),
+        ("job", job),
+        ("bytes", bytes),
+        ("verdict", entry.kind.name().into()),
+        ("reason", entry.reason.as_str().into()),
+        ("effect", if entry.binds { "enforced" } else { "observed" }.into()),
+    ])
 }
 
 /// One line a subcommand, from the table of commands.

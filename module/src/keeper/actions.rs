@@ -5,7 +5,7 @@
 
 use super::admission::policies;
 use super::trims::{self, Reason, Started};
-use super::{node, queues};
+use super::{emergency, node, queues};
 use crate::policy::audit::Kind;
 use crate::policy::deeds::{Deed, Effect};
 use crate::policy::settings::Mode;
@@ -80,6 +80,7 @@ pub fn carry_out(context: Context, wish: Wish) -> Option<Wish> {
     let kind = match deed {
         Deed::Pause => Kind::Pause,
         Deed::Resume => Kind::Resume,
+        Deed::Emergency => Kind::Emergency,
         _ => return None,
     };
     if effect == Effect::Done {
@@ -102,7 +103,7 @@ fn named(action: &Action) -> Option<&str> {
 
 /// None: a piece was done, and there is more. Errors: why not, one line.
 fn act(context: Context, wish: &Wish) -> Result<Option<Effect>, String> {
-    let Some(name) = named(&wish.action) else { return node_wide(&wish.action).map(Some) };
+    let Some(name) = named(&wish.action) else { return node_wide(context, &wish.action).map(Some) };
     let queue = checked(context, wish, name)?;
     if !context.select(wish.db) {
         return Err(format!("database {} is gone", wish.db));
@@ -165,7 +166,7 @@ fn begin(context: Context, queue: &QueueName, criteria: Criteria) -> Result<Effe
     }
 }
 
-fn node_wide(action: &Action) -> Result<Effect, String> {
+fn node_wide(context: Context, action: &Action) -> Result<Effect, String> {
     let Action::Emergency(percent) = action else { return Ok(Effect::Unneeded) };
     if !(1..=100).contains(percent) {
         return Err(format!("{percent} is no percentage of maxmemory from 1 to 100"));
@@ -174,8 +175,7 @@ fn node_wide(action: &Action) -> Result<Effect, String> {
     if max == 0 {
         return Err("this server has no maxmemory".into());
     }
-    if used.saturating_mul(100) <= max.saturating_mul(u64::from(*percent)) {
-        return Ok(Effect::Unneeded);
-    }
-    Err("this version frees no memory by itself: call BULL.TRIM".into())
+    let over = u128::from(used) * 100 > u128::from(max) * u128::from(*percent);
+    let begun = over && emergency::start(context, u64::from(*percent));
+    Ok(if begun { Effect::Done } else { Effect::Unneeded })
 }

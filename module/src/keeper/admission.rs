@@ -134,6 +134,19 @@ impl<'a> Asker<'a> {
     }
 }
 
+/// What a policy would see of this job now, were it sent by this kind of sender.
+pub fn trial_facts(
+    context: Context,
+    queue: &QueueName,
+    keys: &QueueKeys,
+    job: &NewJob<'_>,
+    source: Source,
+) -> (Node, Queue, Job) {
+    let counts = Counts::read(&LiveStore(context), keys);
+    let facts = queue_facts(context, queue, keys, counts, 0);
+    (node(), facts, Job { source, ..Facts::of(queue, keys, job).job() })
+}
+
 pub(super) fn queue_facts(
     context: Context,
     name: &QueueName,

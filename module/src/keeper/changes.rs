@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use wildmatch::WildMatch;
+
 use super::admission::{policies, report};
 use super::behind::Thread;
 use super::ticket::Ticket;
@@ -22,8 +24,10 @@ use crate::policy::faults::LoadError;
 use crate::policy::files::{Folder, Found, MAX_POLICIES, Record};
 use crate::policy::instance::Instance;
 use crate::policy::member::{Code, Policy, Remake, Seated};
+use crate::policy::registry::cut_reason;
 use crate::policy::settings::{Mode, Settings, Wanted};
 use crate::policy::steps::{Step, reached};
+use crate::policy::{Job, Node, Queue, Verdict};
 use crate::redis::block::on_main_thread;
 use crate::redis::log::{Level, log};
 use crate::redis::reply::{Reply, map};
@@ -156,6 +160,36 @@ pub fn set_mode(ticket: Arc<Ticket>, name: String, mode: Mode) {
 /// REMOVE.
 pub fn remove(ticket: Arc<Ticket>, name: String) {
     at_desk(ticket, move |desk, ticket| desk.remove(ticket, name));
+}
+
+/// TEST: asks a policy in an instance of its own. Nothing changes, so a late answer harms nobody.
+pub fn test(ticket: Arc<Ticket>, name: String, node: Node, queue: Queue, job: Job) {
+    at_desk(ticket, move |desk, ticket| {
+        let (settings, code, _) = desk.ready(&name)?;
+        let mut instance = Instance::new(&code.compiled, &settings.config)?;
+        let start = Instant::now();
+        let answer = instance.admit(node, &queue, &job);
+        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let (verdict, reason) = match &answer {
+            Ok(Verdict::Admit) => ("admit", Reply::Null),
+            Ok(Verdict::Reject(reason)) => ("reject", cut_reason(reason.clone()).into()),
+            Ok(Verdict::Defer(millis)) => ("defer", format!("{millis} ms").into()),
+            Ok(Verdict::Displace(jobs)) => ("displace", format!("{jobs} jobs").into()),
+            Err(fault) => ("fault", fault.to_string().into()),
+        };
+        // What a fault burnt is not known: it counts as all.
+        let fuel = if answer.is_ok() { instance.fuel_used() } else { code.compiled.limits.fuel };
+        ticket.answer(Ok(map([
+            ("verdict", verdict.into()),
+            ("reason", reason),
+            ("fuel", fuel.into()),
+            ("nanoseconds", nanos.into()),
+            ("version", code.compiled.description.version.as_str().into()),
+            ("mode", settings.mode.name().into()),
+            ("covers-queue", Reply::Bool(WildMatch::new(&settings.queues).matches(&queue.name))),
+        ])));
+        Ok(())
+    });
 }
 
 /// RELOAD: the folder as it is now, whoever wrote it.

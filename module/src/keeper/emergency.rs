@@ -13,7 +13,7 @@ use wildmatch::WildMatch;
 use super::trims::{self, Here, Reason};
 use super::{profiles, queues};
 use crate::metrics;
-use crate::queue::emergency::{Step, Work};
+use crate::queue::emergency::{COMPLETED_MS, FAILED_MS, Step, Work};
 use crate::queue::error::Result;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
@@ -161,6 +161,19 @@ pub fn push(context: Context, run: Run, waiting: Waiting) {
     place.waiting = Some(waiting);
     drop(place);
     timer::hurry(context);
+}
+
+/// Begins a run that no client waits for, with the ages that BULL.EMERGENCY has where none is given. False: one is under
+/// way.
+pub fn start(context: Context, target: u64) -> bool {
+    if is_running() {
+        return false;
+    }
+    let request =
+        Request { mode: Mode::Remove, target, completed_ms: COMPLETED_MS, failed_ms: FAILED_MS, pattern: None };
+    let run = Run { user: None, ..Run::new(context, request) };
+    place().run = Some(run);
+    true
 }
 
 /// What the run under way, or the last one, came to; None where there was none.

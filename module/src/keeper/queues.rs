@@ -77,6 +77,18 @@ pub fn after(at: Option<&(i32, QueueName)>) -> Option<(i32, QueueName)> {
     }
 }
 
+/// All queues by database, in batches.
+pub fn batches(size: usize) -> Vec<(i32, Vec<QueueName>)> {
+    let mut batches: Vec<(i32, Vec<QueueName>)> = Vec::new();
+    for (db, name) in &state().known {
+        match batches.last_mut() {
+            Some((of, batch)) if of == db && batch.len() < size => batch.push(name.clone()),
+            _ => batches.push((*db, vec![name.clone()])),
+        }
+    }
+    batches
+}
+
 /// Up to `count` queues of one database in their order, behind this one; none where it was the last.
 pub fn behind(place: Option<(i32, QueueName)>, count: usize) -> Vec<(i32, QueueName)> {
     let from = place.map_or(Bound::Unbounded, Bound::Excluded);

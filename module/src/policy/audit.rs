@@ -18,10 +18,13 @@ pub enum Kind {
     /// The queue was paused, or let go on, at a tick.
     Pause,
     Resume,
+    /// An emergency run was begun at a tick.
+    Emergency,
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] = [Self::Reject, Self::Defer, Self::Displace, Self::Fault, Self::Pause, Self::Resume];
+    pub const ALL: [Self; 7] =
+        [Self::Reject, Self::Defer, Self::Displace, Self::Fault, Self::Pause, Self::Resume, Self::Emergency];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -31,6 +34,7 @@ impl Kind {
             Self::Fault => "fault",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Emergency => "emergency",
         }
     }
 }

@@ -55,6 +55,11 @@ impl Instance {
         self.guard.call_admit(&mut self.store, node, queue, job).map_err(|error| Fault::of(&error))
     }
 
+    /// Fuel that the last decision took. After a fault it says nothing.
+    pub fn fuel_used(&self) -> u64 {
+        self.fuel.saturating_sub(self.store.get_fuel().unwrap_or(0))
+    }
+
     /// One call of a tick, with the fuel of a decision for each queue.
     pub fn tick(&mut self, node: Node, queues: &[Queue]) -> Result<Vec<Action>, Fault> {
         refill(&mut self.store, self.fuel.saturating_mul(1 + queues.len() as u64));

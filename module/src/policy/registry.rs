@@ -140,14 +140,17 @@ impl Registry {
     }
 }
 
+/// A reason as clients get it.
+pub fn cut_reason(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(MAX_REASON));
+    reason
+}
+
 fn judge(policy: &Policy, verdict: Option<Verdict>) -> Decision {
     let name = || policy.name.clone();
     match verdict {
         Some(Verdict::Admit) => Decision::Admit,
-        Some(Verdict::Reject(mut reason)) => {
-            reason.truncate(reason.floor_char_boundary(MAX_REASON));
-            Decision::Reject { policy: name(), reason }
-        }
+        Some(Verdict::Reject(reason)) => Decision::Reject { policy: name(), reason: cut_reason(reason) },
         Some(Verdict::Defer(millis)) => Decision::Defer { policy: name(), millis },
         Some(Verdict::Displace(jobs)) => Decision::Displace { policy: name(), jobs },
         None if policy.settings.on_error == OnError::Admit => Decision::Admit,

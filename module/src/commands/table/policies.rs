@@ -1,6 +1,6 @@
 //! Commands of policies.
 
-use super::super::{policy, policy_show};
+use super::super::{policy, policy_show, policy_trial};
 use super::{arg, option};
 use crate::redis::command::{Arg, ArgKind, Definition, KeyUse};
 
@@ -148,6 +148,50 @@ pub(super) static COMMANDS: &[Definition] = &[
         complexity: "O(N) with the size of the components that changed, in the background",
         since: "0.1.0",
         args: &[],
+    },
+    Definition {
+        name: "BULL.POLICY|TEST",
+        run: Some(policy_trial::test),
+        flags: "admin deny-script",
+        categories: "admin dangerous slow",
+        arity: -4,
+        key: KeyUse::None,
+        summary: "What a policy would say of a job now; changes nothing.",
+        complexity: "O(1), in the background",
+        since: "0.1.0",
+        args: &[
+            POLICY,
+            arg("queue", ArgKind::String, "Qualified name <prefix>:<name> of a queue of this node."),
+            Arg {
+                optional: true,
+                ..arg(
+                    "job",
+                    ArgKind::String,
+                    "JSON: any of name, data, opts as BullMQ has them, source (command or script).",
+                )
+            },
+        ],
+    },
+    Definition {
+        name: "BULL.POLICY|LOG",
+        run: Some(policy_show::log),
+        flags: "admin",
+        categories: "admin dangerous slow",
+        arity: -2,
+        key: KeyUse::None,
+        summary: "The newest decisions that were not a plain admit.",
+        complexity: "O(N) with the decisions that are kept, 1000 at most",
+        since: "0.1.0",
+        args: &[
+            option("count", "COUNT", ArgKind::Integer, "10 unless said."),
+            option("policy", "POLICY", ArgKind::String, "Only those of this policy."),
+            option(
+                "verdict",
+                "VERDICT",
+                ArgKind::String,
+                "reject, defer, displace, fault, pause, resume or emergency.",
+            ),
+        ],
     },
     Definition {
         name: "BULL.POLICY|HELP",
