@@ -49,7 +49,7 @@ fn emergency(context: Context, args: Args<'_>) -> Result<Option<Reply>> {
     if emergency::is_running() {
         return Err(Error::bad("an emergency run is under way; see BULL.EMERGENCY STATUS, end it with STOP"));
     }
-    let mut run = Run::new(context, request);
+    let mut run = Run::new(context, request, context.user());
     if run.slice(context) || context.setting() == Setting::Nested {
         return Ok(Some(emergency::remember(run, context)));
     }

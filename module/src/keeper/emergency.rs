@@ -171,7 +171,7 @@ pub fn start(context: Context, target: u64) -> bool {
     }
     let request =
         Request { mode: Mode::Remove, target, completed_ms: COMPLETED_MS, failed_ms: FAILED_MS, pattern: None };
-    let run = Run { user: None, ..Run::new(context, request) };
+    let run = Run::new(context, request, None);
     place().run = Some(run);
     true
 }
@@ -255,7 +255,8 @@ fn used_memory(context: Context) -> u64 {
 }
 
 impl Run {
-    pub fn new(context: Context, request: Request) -> Self {
+    /// With the rights of `user` where there is one.
+    pub fn new(context: Context, request: Request, user: Option<User>) -> Self {
         let used = used_memory(context);
         let max = context.server_number(c"memory", c"maxmemory").filter(|&max| max > 0);
         let target = max.map(|max| (u128::from(max) * u128::from(request.target) / 100) as u64);
@@ -266,7 +267,7 @@ impl Run {
         }
         Self {
             request,
-            user: context.user(),
+            user,
             survey,
             rows: Vec::new(),
             step: 0,

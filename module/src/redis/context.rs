@@ -67,7 +67,7 @@ impl Context {
         unsafe { api!(RedisModule_SelectDb)(self.0, db) == 0 }
     }
 
-    /// The user of the calling client.
+    /// The user of the calling client. Only in commands: in a timer there is none, and the server would crash.
     pub fn user(self) -> Option<User> {
         // SAFETY: the context is live; the name is ours to free.
         unsafe { OwnedString::from_raw(api!(RedisModule_GetCurrentUserName)(self.0)) }.map(User)
