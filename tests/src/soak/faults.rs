@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::checks::{Checks, must_be_sound};
 use super::load::{Load, QUEUE, Said};
 use super::oracle::{Findings, judge};
 use super::proxy::Proxy;
@@ -84,16 +85,19 @@ pub fn kills(count: u64, seed: u64, fsync: &str) -> Row {
     let mut server = Server::builder().appendonly(true).config(format!("appendfsync {fsync}")).start();
     let load = Load::start(server.port(), seed, RATE);
     let trims = Trims::start(server.port());
+    let checks = Checks::start(Arc::clone(&trims.port));
     for _ in 0..count {
         load.wait_for(load.acked() + schedule.within(5, 60) as usize);
         thread::sleep(schedule.millis(0, 20));
         server.kill9();
         server.start_again();
     }
+    let checked = checks.stop("kills", seed);
     let trimmed = trims.stop();
     let said = load.stop();
     let dump = Dump::take(&mut server.client());
     verdict("kills", seed, &judge(&dump, QUEUE, &said), &said);
+    must_be_sound("kills", seed, &server);
     server.kill9();
     server.start_again();
     must_equal("kills", seed, &dump, &Dump::take(&mut server.client()), ["before the last kill", "after it"]);
@@ -104,7 +108,14 @@ pub fn kills(count: u64, seed: u64, fsync: &str) -> Row {
         .start();
     must_equal("kills", seed, &dump, &Dump::take(&mut stock.client()), ["ours", "a stock server from the AOF"]);
     let scenario = if fsync == "always" { "kill -9, appendfsync always" } else { "kill -9, appendfsync everysec" };
-    row(scenario, seed, count, &said, start, format!("{trimmed} trims; {} adds unknown", said.unknown.len()))
+    row(
+        scenario,
+        seed,
+        count,
+        &said,
+        start,
+        format!("{trimmed} trims, {checked} checks; {} adds unknown", said.unknown.len()),
+    )
 }
 
 pub(super) fn link_is_up(client: &mut Client) -> bool {
@@ -126,6 +137,7 @@ pub fn failovers(count: u64, seed: u64) -> Row {
     let proxy = Proxy::to(first.port());
     let load = Load::start(proxy.port(), seed, RATE);
     let trims = Trims::start(first.port());
+    let checks = Checks::start(Arc::clone(&trims.port));
     let mut servers = [first, second];
     for _ in 0..count {
         load.wait_for(load.acked() + schedule.within(5, 60) as usize);
@@ -141,6 +153,7 @@ pub fn failovers(count: u64, seed: u64) -> Row {
         trims.port.store(servers[0].port(), Ordering::Relaxed);
         servers.iter_mut().for_each(Server::assert_alive);
     }
+    let checked = checks.stop("failovers", seed);
     let trimmed = trims.stop();
     let said = load.stop();
     let [primary, replica] = &servers;
@@ -152,8 +165,16 @@ pub fn failovers(count: u64, seed: u64) -> Row {
     assert_eq!(client.ok(&["WAIT", "1", "10000"]).int(), 1, "the replica has all, seed {seed}");
     let dump = Dump::take(&mut client);
     verdict("failovers", seed, &judge(&dump, QUEUE, &said), &said);
+    must_be_sound("failovers", seed, primary);
     must_equal("failovers", seed, &dump, &Dump::take(&mut replica.client()), ["primary", "replica"]);
-    row("FAILOVER", seed, count, &said, start, format!("{trimmed} trims; {} adds unknown", said.unknown.len()))
+    row(
+        "FAILOVER",
+        seed,
+        count,
+        &said,
+        start,
+        format!("{trimmed} trims, {checked} checks; {} adds unknown", said.unknown.len()),
+    )
 }
 
 /// CLIENT PAUSE (ALL and WRITE), reloads of the data set, full and partial resynchronisations of a stock replica, in
@@ -166,6 +187,7 @@ pub fn disturbances(count: u64, seed: u64) -> Row {
     replica.wait_until("the link is up", link_is_up);
     let load = Load::start(server.port(), seed, RATE);
     let trims = Trims::start(server.port());
+    let checks = Checks::start(Arc::clone(&trims.port));
     for _ in 0..count {
         load.wait_for(load.acked() + schedule.within(5, 40) as usize);
         let mut client = server.client();
@@ -187,6 +209,7 @@ pub fn disturbances(count: u64, seed: u64) -> Row {
         }
         server.assert_alive();
     }
+    let checked = checks.stop("disturbances", seed);
     let trimmed = trims.stop();
     let said = load.stop();
     let mut client = server.client();
@@ -195,13 +218,14 @@ pub fn disturbances(count: u64, seed: u64) -> Row {
     assert_eq!(client.ok(&["WAIT", "1", "10000"]).int(), 1, "the replica has all, seed {seed}");
     let dump = Dump::take(&mut client);
     verdict("disturbances", seed, &judge(&dump, QUEUE, &said), &said);
+    must_be_sound("disturbances", seed, &server);
     must_equal("disturbances", seed, &dump, &Dump::take(&mut replica.client()), ["primary", "stock replica"]);
     client.ok(&["DEBUG", "RELOAD"]);
     must_equal("disturbances", seed, &dump, &Dump::take(&mut client), ["before", "after the RDB reload"]);
     server.shutdown();
     server.start_again();
     must_equal("disturbances", seed, &dump, &Dump::take(&mut server.client()), ["before", "after the AOF reload"]);
-    let note = format!("pauses, reloads, resyncs, SCRIPT FLUSH, AOF rewrites; {trimmed} trims");
+    let note = format!("pauses, reloads, resyncs, SCRIPT FLUSH, AOF rewrites; {trimmed} trims, {checked} checks");
     row("disturbances", seed, count, &said, start, note)
 }
 

@@ -5,6 +5,7 @@
 //! where two copies differ, or where a server died without being told to.
 
 pub mod calls;
+pub mod checks;
 pub mod faults;
 pub mod load;
 pub mod oracle;
