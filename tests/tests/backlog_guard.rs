@@ -170,3 +170,62 @@ fn failures_and_active_jobs_over_their_limit_are_told() {
     });
     assert_eq!(client.ok(&["LLEN", "bull:bad:wait"]), Reply::Int(0));
 }
+
+/// How often a queue was paused and went on, by its event stream.
+fn changes(client: &mut Client, queue: &str) -> [usize; 2] {
+    let events = client.ok(&["XRANGE", &format!("{queue}:events"), "-", "+"]).strings();
+    ["paused", "resumed"].map(|event| events.iter().filter(|text| *text == event).count())
+}
+
+#[test]
+fn a_queue_that_only_fails_is_paused_before_its_worker_has_failed_all() {
+    let server = guarded(r#"{"pause-failed-per-hour":20}"#);
+    let mut client = server.client();
+    for _ in 0..JOBS {
+        client.ok(&["BULL.ADD", "bull:bad", "bad", "{}"]);
+    }
+    let _worker = Worker::start(&server, &["--queue", "bad", "--ms", "10"]);
+    server.wait_until("the queue is paused", |client| stat(client, "bull:bad", "is-paused") == 1);
+    server.wait_until("the worker has nothing in hand", |client| stat(client, "bull:bad", "active") == 0);
+    let failed = stat(&mut client, "bull:bad", "failed");
+    assert!((20..JOBS as i64).contains(&failed), "{failed} of {JOBS}");
+    assert_eq!(stat(&mut client, "bull:bad", "waiting"), JOBS as i64 - failed, "the rest waits");
+    assert!(server.log().contains("bull:bad: paused: failed "), "{}", server.log());
+    assert_eq!(changes(&mut client, "bull:bad"), [1, 0]);
+}
+
+#[test]
+fn a_full_queue_pauses_the_one_that_fills_it_and_neither_flaps() {
+    const FEED: &str = "bull:feed";
+    let config = format!(
+        r#"{{"pause-min-ms":200,"resume-percent":50,"queues":[{{"match":"{QUEUE}","max-jobs":{LIMIT},"overload":"observe","pause-queues":["{FEED}"]}}]}}"#
+    );
+    let mut server = guarded(&config);
+    let mut client = server.client();
+    client.ok(&["BULL.ADD", FEED, "job", "{}"]);
+    for _ in 0..LIMIT {
+        client.ok(&["BULL.ADD", QUEUE, "job", "{}"]);
+    }
+    server.wait_until("the feeding queue is paused", |client| stat(client, FEED, "is-paused") == 1);
+    // It hovers at the mark, on both sides of it, over many ticks: the worker takes, the producer fills up.
+    let worker = Worker::start(&server, &["--queue", "mail", "--ms", "100"]);
+    let until = std::time::Instant::now() + Duration::from_secs(2);
+    let mut low = LIMIT;
+    while std::time::Instant::now() < until {
+        let now = backlog(&mut client);
+        low = low.min(now);
+        for _ in now..=LIMIT {
+            client.ok(&["BULL.ADD", QUEUE, "job", "{}"]);
+        }
+        thread::sleep(Duration::from_millis(30));
+    }
+    assert!(low < LIMIT, "it was under the mark as well");
+    assert_eq!(changes(&mut client, FEED), [1, 0], "paused once:\n{}", server.log());
+    server.wait_until("the feeding queue goes on", |client| stat(client, FEED, "is-paused") == 0);
+    drop(worker);
+    assert_eq!(changes(&mut client, FEED), [1, 1]);
+    // A worker can take from it again.
+    let _worker = Worker::start(&server, &["--queue", "feed"]);
+    server.wait_until("the job is done", |client| stat(client, FEED, "completed") == 1);
+    server.assert_alive();
+}
