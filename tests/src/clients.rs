@@ -65,7 +65,7 @@ fn folder() -> PathBuf {
 }
 
 /// Installs the packages of the lock file, once, unless that very lock file is installed already.
-fn install() {
+pub fn install() {
     static DONE: OnceLock<()> = OnceLock::new();
     DONE.get_or_init(|| {
         let lock = fs::read(folder().join("package-lock.json")).expect("tests/bullmq/package-lock.json");

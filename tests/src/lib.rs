@@ -15,6 +15,8 @@ pub mod exposition;
 pub mod guests;
 pub mod mode;
 pub mod primary;
+pub mod loopback;
+
 pub mod probe;
 pub mod producers;
 pub mod replay;

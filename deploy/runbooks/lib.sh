@@ -1,0 +1,233 @@
+# shellcheck shell=bash
+# What the runbooks share. Sourced, never run: the command line, how a node is reached, the view of the cluster, the
+# placement file. It never changes anything by itself.
+#
+# Where the cluster is comes from the environment, or from the file of --env (shell variables):
+#   BULL_NODES      "host:port host:port …", every node; addresses, or names that resolve
+#   BULL_USER       user of the ACL (operator); BULL_PASSWORD its password, by REDISCLI_AUTH, never on a command line
+#   BULL_TLS_CA, BULL_TLS_CERT, BULL_TLS_KEY     files, for TLS
+#   BULL_PLACEMENT  the placement file (deploy/placement)
+#   BULL_TIMEOUT    seconds that one command may take (60)
+#   BULL_PATIENCE   seconds that a state may take to come about (60)
+set -euo pipefail
+home=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+me=$(basename "$0")
+dry=no
+yes=no
+args=()
+
+say() { printf '%s\n' "$*"; }
+warn() { printf '%s: %s\n' "$me" "$*" >&2; }
+die() {
+  warn "$*"
+  exit 1
+}
+
+# The head of the script is its manual.
+manual() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; }
+
+# Takes --env, --dry-run, --yes and --help; what is left goes to `args`.
+common() {
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --env)
+        [ -r "${2-}" ] || die "--env: ${2-} cannot be read"
+        # shellcheck disable=SC1090 # the operator's file
+        . "$2"
+        shift ;;
+      --dry-run) dry=yes ;;
+      --yes) yes=yes ;;
+      --help)
+        manual
+        exit 0 ;;
+      *) args+=("$1") ;;
+    esac
+    shift
+  done
+  command -v redis-cli >/dev/null || die "redis-cli is missing: install the package redis-tools"
+  [ -n "${BULL_NODES-}" ] || die "BULL_NODES is not set: name the nodes, or give --env FILE"
+  placement=${BULL_PLACEMENT:-$home/deploy/placement}
+  # Read by redis-cli in place of a password on the command line.
+  if [ -n "${BULL_PASSWORD-}" ]; then export REDISCLI_AUTH=$BULL_PASSWORD; fi
+  cli_options=()
+  if [ -n "${BULL_USER-}" ]; then cli_options+=(--user "$BULL_USER"); fi
+  if [ -n "${BULL_TLS_CA-}" ]; then cli_options+=(--tls --cacert "$BULL_TLS_CA"); fi
+  if [ -n "${BULL_TLS_CERT-}" ]; then cli_options+=(--cert "$BULL_TLS_CERT" --key "${BULL_TLS_KEY:?$me: BULL_TLS_KEY is not set}"); fi
+}
+
+# A question before something is destroyed or interrupted. Only "yes" is a yes.
+confirm() {
+  local answer
+  if [ $dry = yes ]; then
+    say "would ask: $*"
+    return
+  fi
+  [ $yes = no ] || return 0
+  [ -t 0 ] || die "$* Say --yes where nobody can be asked"
+  read -r -p "$* Type yes: " answer
+  [ "$answer" = yes ] || die "not confirmed, nothing was done"
+}
+
+# Runs a command of a node: HOST:PORT words… An error reply is a failure.
+at() {
+  local node=$1
+  shift
+  timeout "${BULL_TIMEOUT:-60}" redis-cli -e -h "${node%:*}" -p "${node##*:}" "${cli_options[@]}" "$@"
+}
+
+# The same, or what would be done.
+act() {
+  if [ $dry = yes ]; then
+    say "would run on $1: ${*:2}"
+    return
+  fi
+  local reply
+  reply=$(at "$@") || die "$1: ${*:2}: $reply"
+}
+
+# Sends the commands of stdin, one a line, in one connection; every reply must be OK.
+act_each() {
+  local node=$1 wrong commands
+  commands=$(cat)
+  [ -n "$commands" ] || return 0
+  if [ $dry = yes ]; then
+    say "would run on $node: $(wc -l <<<"$commands") commands such as: $(head -n 1 <<<"$commands")"
+    return
+  fi
+  wrong=$(at "$node" <<<"$commands" | grep -vx -e OK -e '' || true)
+  [ -z "$wrong" ] || die "$node: $(head -n 1 <<<"$wrong")"
+}
+
+answers() { [ "$(at "$1" PING 2>/dev/null)" = PONG ]; }
+
+# A node that answers, the first of BULL_NODES.
+seed() {
+  local node
+  for node in $BULL_NODES; do
+    node=${node%%/*}
+    if answers "$node"; then
+      printf '%s\n' "$node"
+      return
+    fi
+  done
+  die "none of the nodes answers: $BULL_NODES"
+}
+
+# Waits until a command holds: TEXT command words…
+await() {
+  local what=$1 deadline=$((SECONDS + ${BULL_PATIENCE:-60}))
+  shift
+  [ $dry = no ] || return 0
+  until "$@" 2>/dev/null; do
+    [ $SECONDS -lt $deadline ] || die "$what: not within ${BULL_PATIENCE:-60} s"
+    sleep 0.2
+  done
+}
+
+# The cluster as one node sees it, a row a node: id address role primary's-id state slots (ranges with commas, - for none).
+# state is up, or fail where that node is marked or suspected.
+view() {
+  at "$1" CLUSTER NODES | awk '
+    $3 ~ /handshake|noaddr/ { next }
+    {
+      addr = $2; sub(/@.*/, "", addr)
+      role = $3 ~ /master/ ? "primary" : "replica"
+      state = $3 ~ /fail/ ? "fail" : "up"
+      slots = ""
+      for (i = 9; i <= NF; i++) if ($i !~ /^\[/) slots = slots (slots == "" ? "" : ",") $i
+      print $1, addr, role, ($4 == "-" ? "-" : $4), state, (slots == "" ? "-" : slots)
+    }'
+}
+
+# Rows of a view by column: `rows VIEW role primary`; columns id addr role primary state.
+rows() {
+  awk -v column="$2" -v value="$3" 'BEGIN { at["id"] = 1; at["addr"] = 2; at["role"] = 3; at["primary"] = 4; at["state"] = 5 }
+    $at[column] == value' <<<"$1"
+}
+
+address_of() { awk -v id="$2" '$1 == id { print $2 }' <<<"$1"; }
+id_of() { awk -v addr="$2" '$2 == addr { print $1 }' <<<"$1"; }
+
+# Slots of a view that are served, a line each: slot id.
+owners() {
+  awk '$3 == "primary" && $6 != "-" { n = split($6, parts, ","); for (i = 1; i <= n; i++) { m = split(parts[i], ends, "-"); for (s = ends[1]; s <= ends[m]; s++) print s, $1 } }' <<<"$1"
+}
+
+# --- the placement file ---
+
+# Checks the file once, so that all else may trust it.
+check_placement() {
+  [ -r "$placement" ] || die "$placement cannot be read"
+  awk -v file="$placement" '
+    function bad(text) { printf "%s, line %d: %s\n", file, NR, text > "/dev/stderr"; wrong = 1 }
+    /^#/ || NF == 0 { next }
+    $1 == "shard" && NF == 3 && $2 ~ /^[0-9]+$/ && $3 ~ /^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$/ {
+      if ($2 in shard) bad("shard " $2 " is there twice")
+      shard[$2] = 1
+      n = split($3, parts, ",")
+      for (i = 1; i <= n; i++) {
+        m = split(parts[i], ends, "-")
+        for (s = ends[1] + 0; s <= ends[m] + 0; s++) { if (s > 16383) { bad("no slot " s); break } if (s in slot) { bad("slot " s " is there twice"); break } slot[s] = 1; count++ }
+      }
+      next
+    }
+    $1 == "queue" && NF == 5 && $4 ~ /^[0-9]+$/ && $5 ~ /^[0-9]+$/ {
+      if (!($3 in shard)) bad("queue " $2 " is on shard " $3 ", which is none of the file")
+      if ($2 in queue) bad("queue " $2 " is there twice")
+      if ($2 !~ /\{[^}]+\}/) bad("queue " $2 " has no hash tag: its keys would lie on several shards")
+      queue[$2] = 1; weight += $4; next
+    }
+    { bad("neither \"shard NUMBER RANGES\" nor \"queue NAME SHARD WEIGHT CONCURRENCY\": " $0) }
+    END {
+      if (!wrong && count != 16384) { printf "%s: the ranges have %d slots of 16384\n", file, count > "/dev/stderr"; wrong = 1 }
+      if (!wrong && weight != 100) { printf "%s: the weights sum to %d, not 100\n", file, weight > "/dev/stderr"; wrong = 1 }
+      exit wrong
+    }' "$placement" || die "the placement file is wrong"
+}
+
+# Shards of the file, a line each: number ranges. Queues: name shard weight concurrency.
+shards() { awk '$1 == "shard" { print $2, $3 }' "$placement"; }
+queues() { awk '$1 == "queue" { print $2, $3, $4, $5 }' "$placement"; }
+
+# Queues with their slots, as the server counts them: name shard slot.
+queue_slots() {
+  local node=$1 name shard slot
+  while read -r name shard _ _; do
+    slot=$(at "$node" CLUSTER KEYSLOT "$name:meta" </dev/null)
+    printf '%s %s %s\n' "$name" "$shard" "$slot"
+  done < <(queues)
+}
+
+# Where every slot shall be: slot shard. Of the ranges, but for the queues' own slots. Two queues that share a slot share
+# a shard, or the file cannot be met.
+wanted() {
+  awk '
+    FNR == NR { if (($3 in at) && at[$3] != $2) { printf "slot %s: two queues want it on shards %s and %s\n", $3, at[$3], $2 > "/dev/stderr"; exit 1 } at[$3] = $2; next }
+    $1 == "shard" { n = split($3, parts, ","); for (i = 1; i <= n; i++) { m = split(parts[i], ends, "-"); for (s = ends[1] + 0; s <= ends[m] + 0; s++) print s, (s in at ? at[s] : $2) } }
+  ' <(queue_slots "$1") "$placement"
+}
+
+# Which node is which shard: number id, a line each. VIEW, a node to ask, and "number=id" for shards that are new.
+shard_ids() {
+  local seen=$1 node=$2
+  shift 2
+  awk -v given="$*" '
+    FILENAME == ARGV[1] { queue[$3] = 1; next }
+    FILENAME == ARGV[2] { owner[$1] = $2; next }
+    $1 == "shard" {
+      split($3, parts, "[,-]"); s = parts[1] + 0
+      while (s in queue) s++
+      id = owner[s]
+      n = split(given, pairs, " ")
+      for (i = 1; i <= n; i++) { split(pairs[i], pair, "="); if (pair[1] == $2) id = pair[2] }
+      if (id == "") { printf "shard %s: nobody serves its slot %d\n", $2, s > "/dev/stderr"; exit 1 }
+      if (id in taken) { printf "shards %s and %s are one node: a new shard comes in by the runbook add-shard\n", taken[id], $2 > "/dev/stderr"; exit 1 }
+      taken[id] = $2
+      print $2, id
+    }' <(queue_slots "$node") <(owners "$seen") "$placement"
+}
+
+# `a b c d` as ranges: words for SLOTSRANGE and ADDSLOTSRANGE, from sorted numbers on stdin.
+as_ranges() {
+  awk 'NR == 1 { a = b = $1; next } $1 == b + 1 { b = $1; next } { print a, b; a = b = $1 } END { if (NR) print a, b }'
+}
