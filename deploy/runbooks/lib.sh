@@ -82,7 +82,8 @@ act() {
     return
   fi
   local reply
-  reply=$(at "$@") || die "$1: ${*:2}: $reply"
+  # Not the whole command: a word of it may be a secret.
+  reply=$(at "$@" 2>&1) || die "$1: $2 ${3-}: $reply"
 }
 
 # Sends the commands of stdin, one a line, in one connection; every reply must be OK.

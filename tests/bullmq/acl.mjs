@@ -35,7 +35,12 @@ function granted(user, version) {
   const template = readFileSync(new URL('../../deploy/acl/users.acl.in', import.meta.url), 'utf8');
   const lines = template.split('\n').filter((line) => !line.startsWith('#')).join('\n').replaceAll('\n  ', ' ');
   const line = lines.split('\n').find((one) => one.startsWith(`user ${user} `)) ?? fail(`no user ${user}`);
-  const words = line.split(/ +/).map((word) => (version >= 7.2 ? word.replace(/^7\.2:/, '') : word));
+  const since = (word) => /^(valkey-)?(\d+\.\d+):(.*)$/.exec(word);
+  const words = line.split(/ +/).flatMap((word) => {
+    const [, valkey, from, right] = since(word) ?? [];
+    if (!from) return [word];
+    return (valkey ? version.valkey : version.redis) >= Number(from) ? [right] : [];
+  });
   return new Set(words.filter((word) => word.startsWith('+')).map((word) => word.slice(1)));
 }
 
@@ -63,7 +68,8 @@ function raw(user, commands) {
 const admin = as('admin');
 const version = await (async () => {
   const info = await admin.info('server');
-  return Number(/(?:valkey|redis)_version:(\d+\.\d+)/g.exec(info)[1]);
+  const [, own] = /valkey_version:(\d+\.\d+)/.exec(info) ?? [];
+  return { valkey: Number(own ?? 0), redis: Number(/redis_version:(\d+\.\d+)/.exec(info)[1]) };
 })();
 
 /** Every command and subcommand of the server with the fewest arguments that it takes. */
@@ -225,7 +231,9 @@ async function nobody() {
 
 try {
   await nobody();
-  for (const user of ['worker', 'api', 'api-bullmq', 'metrics', 'operator', 'probe', 'replica']) await nothingElse(user);
+  for (const user of ['worker', 'api', 'api-bullmq', 'metrics', 'operator', 'probe']) await nothingElse(user);
+  // On Valkey 9 the link of moving slots is this user's, and writes.
+  if (!granted('replica', version).has('@write')) await nothingElse('replica');
   await workerAndProducers();
   await metrics();
   await operatorAndProbe();

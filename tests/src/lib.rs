@@ -13,10 +13,9 @@ pub mod dump;
 pub mod engine;
 pub mod exposition;
 pub mod guests;
+pub mod loopback;
 pub mod mode;
 pub mod primary;
-pub mod loopback;
-
 pub mod probe;
 pub mod producers;
 pub mod replay;

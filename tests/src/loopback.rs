@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::process::Output;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use crate::client::{Client, Reply};
 use crate::clients;
@@ -147,7 +148,9 @@ impl Drop for Loopback {
 /// The first of some ports in a row that are free, and so are their bus ports, all below those that the system gives out.
 fn free_ports() -> u16 {
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    let start = 11000 + u16::try_from(std::process::id() % 900).expect("small") * 10;
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let taken = TAKEN.fetch_add(PORTS, Ordering::Relaxed);
+    let start = 11000 + u16::try_from(std::process::id() % 700).expect("small") * PORTS + taken;
     (start..20000)
         .step_by(usize::from(PORTS))
         .find(|first| (*first..first + PORTS).all(|port| free(port) && free(port + BUS)))

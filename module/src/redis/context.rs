@@ -91,6 +91,29 @@ impl Context {
         };
         (error == 0).then_some(value)
     }
+
+    /// Tells Valkey 9 that CLUSTER MIGRATESLOTS may move slots with this module loaded, which it refuses otherwise: all that
+    /// the module knows of a queue comes from its keys, and the server refuses writes to a slot that this node does not
+    /// serve, ours too. Only while the module loads; replaces all options of the module. Other servers are left alone.
+    pub fn allow_slot_migration(self) {
+        // SAFETY: probed; takes nothing.
+        let known = unsafe { raw::RedisModule_GetModuleOptionsAll.map_or(0, |all| all()) };
+        // The same bit could come to mean something else on Redis.
+        if known & OPTION_SLOT_MIGRATION != 0 && self.has_server_field(c"server", c"valkey_version") {
+            // SAFETY: the context is that of the load; the option is one that the server knows.
+            unsafe { api!(RedisModule_SetModuleOptions)(self.0, OPTION_SLOT_MIGRATION) };
+        }
+    }
+
+    fn has_server_field(self, section: &std::ffi::CStr, field: &std::ffi::CStr) -> bool {
+        // SAFETY: the data is ours until freed, once; the value lives as long and is only compared with null.
+        unsafe {
+            let info = api!(RedisModule_GetServerInfo)(self.0, section.as_ptr());
+            let found = !api!(RedisModule_ServerInfoGetFieldC)(info, field.as_ptr()).is_null();
+            api!(RedisModule_FreeServerInfo)(self.0, info);
+            found
+        }
+    }
 }
 
 /// A user of the server by name. Main thread only, and usable after the command that named it has ended.
@@ -147,6 +170,9 @@ impl User {
         Ok(denied)
     }
 }
+
+/// `VALKEYMODULE_OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION`, which the crate does not name.
+const OPTION_SLOT_MIGRATION: std::ffi::c_int = 1 << 5;
 
 /// Unix time, milliseconds.
 pub fn now_ms() -> u64 {
