@@ -1,0 +1,173 @@
+//! What policies cost: a decision within BULL.ADD, a round of ticks, and a swap under load. Everything in one run, with and
+//! without; figures are of this machine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bull_tests::checks::load;
+use bull_tests::probe::{Latency, Probe};
+use bull_tests::{Client, Server, guests, workspace};
+
+/// Adds of a block; the queue is emptied after each.
+const ADDS: usize = 5000;
+/// Blocks with each number of policies, taken in turns.
+const BLOCKS: usize = 15;
+const QUEUES: usize = 1000;
+
+fn main() {
+    println!("== what a policy adds to BULL.ADD");
+    decisions();
+    println!("== ticks over {QUEUES} queues");
+    ticks();
+    println!("== swaps under load");
+    swaps();
+}
+
+fn number(client: &mut Client, policy: &str, field: &str) -> u64 {
+    let shown = client.ok(&["BULL.POLICY", "INFO", policy]);
+    u64::try_from(shown.get(field).unwrap_or_else(|| panic!("no {field}")).int()).expect("a count")
+}
+
+fn info(client: &mut Client, section: &str, field: &str) -> String {
+    // Redis 7.0 writes commands as they were registered, later ones in lower case.
+    let text = client.ok(&["INFO", section]).text().to_lowercase();
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_else(|| panic!("no {field}"));
+    line.trim_start_matches(':').to_owned()
+}
+
+/// Microseconds of the server's own clock for one of the adds of a block.
+fn block(client: &mut Client) -> f64 {
+    client.ok(&["CONFIG", "RESETSTAT"]);
+    let calls: Vec<_> = (0..ADDS).map(|_| vec!["BULL.ADD", "bull:q", "job", r#"{"order":1}"#]).collect();
+    for reply in client.pipeline(&calls).expect("replies") {
+        assert_eq!(reply.error(), None);
+    }
+    let stats = info(client, "commandstats", "cmdstat_bull.add");
+    client.ok(&["FLUSHALL"]);
+    let usec = stats.split(',').find_map(|part| part.strip_prefix("usec_per_call=")).expect("a time");
+    usec.parse().expect("a number")
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn built(file: &str) -> Vec<u8> {
+    let path = workspace().join("target/policies").join(file);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run scripts/build-policies", path.display()))
+}
+
+fn decisions() {
+    let server = Server::start();
+    let mut client = server.client();
+    let shipped = [
+        ("payload-cap", built("payload_cap.wasm")),
+        ("backlog-guard", built("backlog_guard.wasm")),
+        ("memory-budget", built("memory_budget.wasm")),
+    ];
+    block(&mut client);
+    let mut times = vec![Vec::new(); shipped.len() + 1];
+    for _ in 0..BLOCKS {
+        for count in 0..=shipped.len() {
+            for (at, (name, wasm)) in shipped.iter().enumerate() {
+                let loaded = client.cmd(&["BULL.POLICY", "INFO", name]).error().is_none();
+                match (at < count, loaded) {
+                    (true, false) => drop(load(&mut client, name, &[], wasm)),
+                    (false, true) => drop(client.ok(&["BULL.POLICY", "REMOVE", name])),
+                    _ => {}
+                }
+            }
+            times[count].push(block(&mut client));
+        }
+    }
+    for (name, _) in &shipped {
+        let [p50, p99] = ["p50-ns", "p99-ns"].map(|field| number(&mut client, name, field));
+        println!("{name}: p50 {p50} ns, p99 {p99} ns a decision (promise: p50 of 1000 ns)");
+        assert!(p50 <= 1000, "{name} decides in {p50} ns");
+    }
+    let medians: Vec<f64> = times.iter_mut().map(|times| median(times)).collect();
+    for (count, median) in medians.iter().enumerate() {
+        println!("{count} policies: {median:.2} us an add");
+    }
+    // The queue's facts are read once an add, for the first policy that covers the queue.
+    let first = medians[1] - medians[0];
+    let further = (medians[shipped.len()] - medians[1]) / (shipped.len() - 1) as f64;
+    println!("the first policy adds {first:.2} us, the queue's facts included; each further one {further:.2} us");
+}
+
+fn ticks() {
+    let server = Server::builder().config("bull.tick-ms 100").start();
+    let mut client = server.client();
+    for at in 0..QUEUES {
+        client.ok(&["BULL.ADD", &format!("bull:q{at}"), "job", "{}"]);
+    }
+    for (name, file) in [("backlog-guard", "backlog_guard.wasm"), ("memory-budget", "memory_budget.wasm")] {
+        load(&mut client, name, &[], &built(file));
+        let from = number(&mut client, name, "ticks");
+        let rounds = 20 * QUEUES.div_ceil(8) as u64;
+        let probe = Probe::start(server.port());
+        server.wait_until("twenty rounds", |client| number(client, name, "ticks") >= from + rounds);
+        let waits = probe.stop();
+        let call = number(&mut client, name, "tick-p50-ns") as f64 / 1000.0;
+        let round = call * QUEUES.div_ceil(8) as f64 / 1000.0;
+        println!(
+            "{name}: {call:.1} us a call of 8 queues, {round:.2} ms a round; longest slice of all work {} us; {waits:?}",
+            info(&mut client, "bull", "bull_longest_slice_us")
+        );
+        assert!(round < 5.0, "a round takes {round:.2} ms");
+        client.ok(&["BULL.POLICY", "REMOVE", name]);
+    }
+}
+
+/// Commands a second, and how long a PING waits beside them.
+fn under_load(server: &Server, work: impl FnOnce()) -> (f64, Latency) {
+    let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let senders: Vec<_> = (0..2)
+        .map(|_| {
+            let (mut client, done, answered) = (server.client(), Arc::clone(&done), Arc::clone(&answered));
+            thread::spawn(move || {
+                let calls: Vec<_> = (0..20).map(|_| vec!["BULL.ADD", "bull:load", "job", "{}"]).collect();
+                while !done.load(Ordering::Relaxed) {
+                    for reply in client.pipeline(&calls).expect("replies") {
+                        let text = reply.error().expect("a refusal");
+                        assert!(["BULLREJECT swap v1", "BULLREJECT swap v2"].contains(&text.as_str()), "{text}");
+                    }
+                    answered.fetch_add(calls.len() as u64, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    let (start, before) = (Instant::now(), answered.load(Ordering::Relaxed));
+    let probe = Probe::start(server.port());
+    work();
+    let waits = probe.stop();
+    let rate = (answered.load(Ordering::Relaxed) - before) as f64 / start.elapsed().as_secs_f64();
+    done.store(true, Ordering::Relaxed);
+    senders.into_iter().for_each(|sender| sender.join().expect("a sender"));
+    (rate, waits)
+}
+
+fn swaps() {
+    let server = Server::start();
+    let versions = [guests::versioned(1), guests::versioned(2)];
+    load(&mut server.client(), "swap", &[], &versions[0]);
+    let mut client = server.client();
+    for turn in 0..2 {
+        let (rate, waits) = under_load(&server, || thread::sleep(Duration::from_secs(5)));
+        println!("without swaps: {rate:.0} commands a second, {waits:?}");
+        let mut count = 0;
+        let (rate, waits) = under_load(&server, || {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_secs(5) {
+                load(&mut client, "swap", &[], &versions[count % 2]);
+                count += 1;
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        println!("{count} swaps (turn {turn}): {rate:.0} commands a second, {waits:?}");
+    }
+}
