@@ -71,7 +71,7 @@ fn decisions() {
     block(&mut client);
     let mut times = vec![Vec::new(); shipped.len() + 1];
     for _ in 0..BLOCKS {
-        for count in 0..=shipped.len() {
+        for (count, times) in times.iter_mut().enumerate() {
             for (at, (name, wasm)) in shipped.iter().enumerate() {
                 let loaded = client.cmd(&["BULL.POLICY", "INFO", name]).error().is_none();
                 match (at < count, loaded) {
@@ -80,7 +80,7 @@ fn decisions() {
                     _ => {}
                 }
             }
-            times[count].push(block(&mut client));
+            times.push(block(&mut client));
         }
     }
     for (name, _) in &shipped {
