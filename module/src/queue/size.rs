@@ -325,10 +325,14 @@ impl Estimate {
         let mut measurable = [0u64; STATES.len()];
         for (state, jobs) in STATES.into_iter().zip(&mut measurable) {
             *jobs = state.jobs(counts);
-            // A foreign value under the key has a length too.
-            if *jobs == 0 || store.kind(state.key(keys)) != state.kind() {
-                *jobs = 0;
+            if *jobs == 0 {
                 self.strata.retain(|(of, _)| *of != state);
+                continue;
+            }
+            if store.kind(state.key(keys)) != state.kind() {
+                // A foreign value under the key has a length too, and no jobs: nothing is left to measure.
+                *self.stratum_mut(state) = Stratum { whole: Some(*jobs), ..Stratum::default() };
+                *jobs = 0;
                 continue;
             }
             if look_at_places || self.stratum(state).is_none_or(|stratum| stratum.entry == 0.0) {
@@ -473,6 +477,16 @@ mod tests {
         let wanted = Size { unfinished: 70, finished: 150, logs: 10, finished_logs: 10, ..Size::default() };
         assert_eq!(size, wanted);
         assert_eq!((size.total(), size.retained()), (230, 160));
+    }
+
+    #[test]
+    fn a_foreign_value_under_a_key_leaves_nothing_to_measure() {
+        let mut store = Fake::default();
+        job(&mut store, "1", 4);
+        store.push(b"bull:q:wait", End::Left, b"1").unwrap();
+        store.push(b"bull:q:completed", End::Left, b"2").unwrap();
+        let (size, rounds) = measure(&store, &mut Estimate::default(), 0.05);
+        assert_eq!((size.total(), size.error, rounds), (50, 0, 0));
     }
 
     #[test]
