@@ -174,13 +174,13 @@ impl Client {
 
     /// As `cmd`, with a broken connection as an error.
     pub fn try_cmd<A: AsRef<[u8]>>(&mut self, args: &[A]) -> io::Result<Reply> {
-        self.send(&on_wire(args))?;
+        self.send(&encode(args))?;
         self.read()
     }
 
     /// Sends commands in one write and returns a reply for each.
     pub fn pipeline<A: AsRef<[u8]>>(&mut self, commands: &[Vec<A>]) -> io::Result<Vec<Reply>> {
-        let bytes: Vec<u8> = commands.iter().flat_map(|command| on_wire(command)).collect();
+        let bytes: Vec<u8> = commands.iter().flat_map(|command| encode(command)).collect();
         self.send(&bytes)?;
         commands.iter().map(|_| self.read()).collect()
     }
@@ -194,14 +194,6 @@ impl Client {
     pub fn read(&mut self) -> io::Result<Reply> {
         let reply = read_reply(&mut self.stream)?;
         Ok(if Mode::chosen() == Mode::Cluster { mode::from_wire(reply) } else { reply })
-    }
-}
-
-/// A command in the names of this run's mode.
-fn on_wire<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
-    match Mode::chosen() {
-        Mode::Cluster => encode(&args.iter().map(|arg| mode::to_wire(arg.as_ref())).collect::<Vec<_>>()),
-        _ => encode(args),
     }
 }
 
@@ -265,10 +257,12 @@ pub fn printable_words(words: &[Vec<u8>]) -> String {
     words.iter().map(|word| printable(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// A command as it goes over the wire.
+/// A command as it goes over the wire, in the names of this run's mode.
 pub fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", args.len()).into_bytes();
     for arg in args.iter().map(AsRef::as_ref) {
+        let in_cluster = (Mode::chosen() == Mode::Cluster).then(|| mode::to_wire(arg));
+        let arg = in_cluster.as_deref().unwrap_or(arg);
         out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
         out.extend_from_slice(arg);
         out.extend_from_slice(b"\r\n");
