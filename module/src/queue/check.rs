@@ -77,11 +77,31 @@ pub fn counter(store: &impl Store, key: &[u8]) -> Result<i64> {
     let text = store.get(key)?.unwrap_or_default();
     std::str::from_utf8(&text)
         .ok()
-        .and_then(|text| text.parse::<i64>().ok())
-        .filter(|&value| value < i64::MAX)
+        .and_then(|text| text.parse::<i64>().ok().filter(|value| *value < i64::MAX && value.to_string() == text))
         .ok_or_else(|| QueueError::bad(format!("counter '{}' is not a whole number that can grow", short(key, 128))))
 }
 
 fn whole(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::fake::{Fake, Value};
+
+    #[test]
+    fn a_counter_is_what_incr_takes() {
+        for (text, expected) in [("0", Some(0)), ("41", Some(41)), ("-3", Some(-3))] {
+            let mut store = Fake::default();
+            store.0.insert(b"id".to_vec(), Value::Text(text.into(), None));
+            assert_eq!(counter(&store, b"id").ok(), expected, "{text}");
+        }
+        for text in ["", "+5", "007", "-0", " 1", "1 ", "1.0", "x", "9223372036854775807", "9223372036854775808"] {
+            let mut store = Fake::default();
+            store.0.insert(b"id".to_vec(), Value::Text(text.into(), None));
+            assert!(counter(&store, b"id").is_err(), "{text:?}");
+        }
+        assert_eq!(counter(&Fake::default(), b"id").ok(), Some(0));
+    }
 }
