@@ -85,6 +85,21 @@ fn a_policy_is_made_anew_after_a_fault() {
     server.assert_alive();
 }
 
+/// A name is as long as its producer likes. It must not get a policy out of the way.
+#[test]
+fn a_long_job_name_is_no_fault_of_the_policy() {
+    let mut server = Server::start();
+    let mut client = server.client();
+    load(&mut client, "p", &[], &guests::Guest::new("p").rejecting(b"no").build());
+    let name = "\u{4e00}".repeat(1 << 20);
+    for _ in 0..20 {
+        let reply = client.cmd(&["BULL.ADD", QUEUE, &name, "{}"]);
+        assert_eq!(reply.error().as_deref(), Some("BULLREJECT p no"));
+    }
+    assert_eq!(info(&mut client, "p", "faults"), "0");
+    server.assert_alive();
+}
+
 #[test]
 fn what_is_no_policy_is_refused_with_a_reason() {
     let mut server = Server::start();

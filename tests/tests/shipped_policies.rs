@@ -65,7 +65,7 @@ fn the_policy_in_c_plays_its_transcript() {
     assert!(output.status.success() && text.contains("commands, as expected"), "{text}");
 }
 
-/// A tick has 100 queues at most, with the longest names there are: they fit into its room.
+/// A tick has 8 queues at most, with the longest names there are: they fit into its room.
 #[test]
 fn the_policy_in_c_takes_the_largest_tick() {
     let Ok(wasm) = std::fs::read(workspace().join("target/policies/rate_cap.wasm")) else {
@@ -80,9 +80,10 @@ fn the_policy_in_c_takes_the_largest_tick() {
         add(&mut client, &format!("bull:{}{queue:03}", "x".repeat(1000)), "{}", &[]);
     }
     load(&mut client, "rate-cap", &[], &wasm);
-    // Several rounds of ticks, in two batches each.
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    let info = client.ok(&["BULL.POLICY", "INFO", "rate-cap"]);
+    // Two rounds of ticks, in 19 batches each.
+    let shown = |client: &mut Client| client.ok(&["BULL.POLICY", "INFO", "rate-cap"]);
+    server.wait_until("two rounds", |client| shown(client).get("ticks").expect("a count").int() >= 38);
+    let info = shown(&mut client);
     assert_eq!(info.get("faults").expect("a count").int(), 0, "{info:?}");
     server.assert_alive();
 }

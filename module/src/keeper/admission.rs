@@ -51,7 +51,7 @@ impl<'a> Facts<'a> {
     fn job(&self) -> Job {
         match self.job {
             Asking::Command(job) => Job {
-                name: String::from_utf8_lossy(job.name).into_owned(),
+                name: job_name(job.name),
                 bytes: job.data.len() as u64,
                 delay_ms: job.options.delay as u64,
                 priority: job.options.priority,
@@ -61,7 +61,7 @@ impl<'a> Facts<'a> {
                 source: Source::Command,
             },
             Asking::Script(job) => Job {
-                name: String::from_utf8_lossy(job.name).into_owned(),
+                name: job_name(job.name),
                 bytes: job.data.len() as u64,
                 delay_ms: job.delay_ms,
                 priority: job.priority,
@@ -72,6 +72,18 @@ impl<'a> Facts<'a> {
             },
         }
     }
+}
+
+/// Longest name of a job that policies see, bytes: as long as a queue's may be.
+const MAX_JOB_NAME: usize = 1024;
+
+/// The beginning of a job's name. A guest has little memory: a name that does not fit would be the policy's fault, and a
+/// producer could have it suspended.
+fn job_name(name: &[u8]) -> String {
+    // Whole characters up to the end, whatever is behind it.
+    let mut text = String::from_utf8_lossy(&name[..name.len().min(MAX_JOB_NAME + 3)]).into_owned();
+    text.truncate(text.floor_char_boundary(MAX_JOB_NAME));
+    text
 }
 
 /// Walks the policies. Reads the keyspace only where one of them covers the queue.
@@ -224,5 +236,19 @@ pub fn summary() -> Summary {
         faults: all.iter().map(|policy| policy.counters.faults).sum(),
         suspended: count(State::Suspended),
         broken: count(State::Broken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_cut_between_characters_and_never_grows() {
+        assert_eq!(job_name("a\u{4e00}".as_bytes()), "a\u{4e00}");
+        assert_eq!(job_name(&[b'x'; MAX_JOB_NAME]), "x".repeat(MAX_JOB_NAME));
+        let long = "\u{4e00}".repeat(1000);
+        assert_eq!(job_name(long.as_bytes()), "\u{4e00}".repeat(341));
+        assert_eq!(job_name(&[0xff; 5000]), "\u{fffd}".repeat(341));
     }
 }

@@ -21,7 +21,7 @@ use crate::redis::context::now_ms;
 use crate::redis::store::LiveStore;
 use crate::{config, metrics};
 
-/// Queues in one call. The world promises at most 100; a call has fuel for each of them, so few bound its time.
+/// Queues in one call, as the world promises. A call has fuel for each of them, so few bound its time.
 const BATCH: usize = 8;
 
 /// A batch whose facts are known.

@@ -10,7 +10,7 @@
 
 static u32 cap = DEFAULT_CAP;
 
-/* One call's arguments. A tick brings up to 100 queues of 176 bytes, and their names. */
+/* One call's arguments. A tick brings up to 8 queues of 176 bytes, and their names. */
 static _Alignas(8) u8 room[256 * 1024];
 static u32 taken;
 
