@@ -199,6 +199,9 @@ impl Server {
         if let Err(text) = self.launch() {
             panic!("{}", self.failed_start(&text));
         }
+        if self.builder.mode == Mode::Cluster {
+            mode::take_all_slots(&mut self.client());
+        }
     }
 
     /// The exit status, where the process has ended.
