@@ -18,16 +18,20 @@ const names = ['critical', 'high', 'normal', 'low', 'batch', 'scheduled'];
 const qualified = name => `${prefix}:${name}}`;
 
 const title = text => console.log(`\n== ${text}`);
-const show = reply => (Buffer.isBuffer(reply) ? reply.toString() : reply);
+// A map inside a map by its fields that are set; a schema by its length.
+const pairs = reply => Array.from({ length: reply.length / 2 }, (_, i) => [reply[2 * i], reply[2 * i + 1]]);
+const show = reply => {
+  if (Array.isArray(reply)) return pairs(reply).filter(([, value]) => value !== null).map(([name, value]) => `${name}=${value}`).join(',') || '-';
+  const text = String(reply ?? '-');
+  return text.length > 200 ? `<${text.length} characters>` : text;
+};
 async function call(...command) {
   const shown = command.map(part => (Buffer.isBuffer(part) ? `<${part.length} bytes>` : /[\s{"]/.test(part) ? `'${part}'` : part));
   console.log(`> ${shown.join(' ')}`);
   try {
     const reply = await redis.call(...command);
     if (Array.isArray(reply)) {
-      const rows = [];
-      for (let i = 0; i + 1 < reply.length; i += 2) rows.push(`${show(reply[i])}: ${show(reply[i + 1])}`);
-      console.log(`  ${rows.join('  ')}`);
+      console.log(`  ${pairs(reply).map(([name, value]) => `${name}: ${show(value)}`).join('  ')}`);
     } else {
       console.log(`  ${show(reply)}`);
     }
