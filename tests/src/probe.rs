@@ -4,15 +4,18 @@
 //! before it was still unanswered counts from when it should have been sent, so one long stop is
 //! seen as what it is. A late wake-up of this thread itself is not the server's and does not count.
 //!
+//! A probe may send other commands in place of the PING, several in one write: then it is a part of the load itself.
+//!
 //! A probe that watches the server's threads also says which part of a wait was its own: not the time in which the
 //! server's main thread or the probe was ready to run and another program had the core.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::client::Client;
+use crate::client::{Client, Reply, encode};
 use crate::cores::{Cores, Reading};
 
 /// One PING in so long.
@@ -21,6 +24,32 @@ const PERIOD: Duration = Duration::from_millis(1);
 /// The kernel brings the count of a running thread up to date once a tick, 4 ms at most: so many PINGs around a wait
 /// are searched for what the server's own threads took.
 const TICK: usize = 5;
+
+/// What a probe sends each millisecond, and what becomes of each reply.
+pub struct Beat {
+    calls: Vec<u8>,
+    replies: usize,
+    seen: Box<dyn FnMut(Reply) + Send>,
+}
+
+impl Beat {
+    /// These commands in one write; `seen` gets their replies in order.
+    pub fn new<A: AsRef<[u8]>>(calls: &[Vec<A>], seen: impl FnMut(Reply) + Send + 'static) -> Beat {
+        Beat { calls: calls.iter().flat_map(|call| encode(call)).collect(), replies: calls.len(), seen: Box::new(seen) }
+    }
+
+    fn ping() -> Beat {
+        Beat::new(&[vec!["PING"]], |_| ())
+    }
+
+    fn send(&mut self, client: &mut Client) -> io::Result<()> {
+        client.send(&self.calls)?;
+        for _ in 0..self.replies {
+            (self.seen)(client.read()?);
+        }
+        Ok(())
+    }
+}
 
 /// A probe at work.
 #[derive(Debug)]
@@ -56,20 +85,28 @@ pub struct Latency {
     pub own: Duration,
     /// The longest time within one wait that other programs had the core which the server or the probe wanted.
     pub foreign: Duration,
+    /// The longest wait without any time in which the server's main thread or the probe had no core, whoever had it: what
+    /// the main thread itself took. Equals `max` for a probe that watches nothing.
+    pub served: Duration,
 }
 
 impl Probe {
     /// Starts probing the server at this port.
     pub fn start(port: u16) -> Probe {
-        Probe::at(port, None)
+        Probe::at(port, None, Beat::ping())
     }
 
     /// Starts probing the server at this port, and watches the threads that its process has now.
     pub fn watching(port: u16, process: u32) -> Probe {
-        Probe::at(port, Some(process))
+        Probe::at(port, Some(process), Beat::ping())
     }
 
-    fn at(port: u16, process: Option<u32>) -> Probe {
+    /// As [`Probe::watching`], with these commands; each wait is that for the last of their replies.
+    pub fn beating(port: u16, process: u32, beat: Beat) -> Probe {
+        Probe::at(port, Some(process), beat)
+    }
+
+    fn at(port: u16, process: Option<u32>, mut beat: Beat) -> Probe {
         let stop = Arc::new(AtomicBool::new(false));
         let mut client = Client::connect(port).unwrap_or_else(|error| panic!("no connection to port {port}: {error}"));
         let stopped = Arc::clone(&stop);
@@ -86,7 +123,7 @@ impl Probe {
                 let late = answered > planned;
                 let before = if late { after } else { counts() };
                 let since = if late { planned } else { Instant::now() };
-                client.try_cmd(&["PING"]).map_err(|error| format!("PING: {error}"))?;
+                beat.send(&mut client).map_err(|error| error.to_string())?;
                 answered = Instant::now();
                 after = counts();
                 waits.push(Wait { since, answered, before, after });
@@ -112,26 +149,33 @@ impl Probe {
         let foreign: Vec<_> = (0..waits.len()).map(|index| foreign(&waits, index)).collect();
         let own = waits.iter().zip(&foreign).map(|(wait, foreign)| wait.long().saturating_sub(*foreign));
         let (own, foreign) = (own.max().unwrap_or_default(), foreign.iter().copied().max().unwrap_or_default());
+        let served = (0..waits.len()).map(|index| waits[index].long().saturating_sub(without_core(&waits, index)));
+        let served = served.max().unwrap_or_default();
         let mut long: Vec<_> = waits.iter().map(Wait::long).collect();
         long.sort_unstable();
         let at = |share: f64| long[((long.len() - 1) as f64 * share) as usize];
-        Latency { samples: long.len(), p50: at(0.50), p99: at(0.99), max: at(1.0), own, foreign }
+        Latency { samples: long.len(), p50: at(0.50), p99: at(0.99), max: at(1.0), own, foreign, served }
     }
+}
+
+/// The first PING that was on its way while this one waited: one that stood behind others began its wait then.
+fn begun(waits: &[Wait], index: usize) -> usize {
+    let before = waits[..index].iter().rev().take_while(|wait| wait.answered > waits[index].since);
+    index - before.count()
+}
+
+/// The time of this PING's wait in which the server or the probe had no core.
+fn without_core(waits: &[Wait], index: usize) -> Duration {
+    waits[index].after.without_core.saturating_sub(waits[begun(waits, index)].before.without_core)
 }
 
 /// What others took from this PING's wait: the time without a core, as far as the server's own threads cannot have had
 /// that core.
 fn foreign(waits: &[Wait], index: usize) -> Duration {
-    let Wait { since, after, .. } = waits[index];
-    // A PING that stood behind others began its wait while one of those was on its way.
-    let mut begun = index;
-    while begun > 0 && waits[begun - 1].answered > since {
-        begun -= 1;
-    }
-    let without_core = after.without_core.saturating_sub(waits[begun].before.without_core);
+    let begun = begun(waits, index);
     let last = waits[(index + TICK).min(waits.len() - 1)].after;
     let background = last.background.saturating_sub(waits[begun.saturating_sub(TICK)].before.background);
-    without_core.saturating_sub(background)
+    without_core(waits, index).saturating_sub(background)
 }
 
 #[cfg(test)]
@@ -155,6 +199,12 @@ mod tests {
     fn own_ms(pings: &[(u64, u64, u64, u64)]) -> Vec<u128> {
         let waits = waits(pings);
         (0..waits.len()).map(|index| waits[index].long().saturating_sub(foreign(&waits, index)).as_millis()).collect()
+    }
+
+    #[test]
+    fn what_was_waited_for_a_core_is_not_the_main_threads() {
+        let waits = waits(&[(0, 10, 9, 9), (11, 16, 9, 9)]);
+        assert_eq!([0, 1].map(|index| without_core(&waits, index).as_millis()), [9, 0]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bull_tests::checks::{add, load, try_load};
 use bull_tests::cores::Others;
 use bull_tests::probe::{Latency, Probe};
-use bull_tests::{Server, corpus, guests};
+use bull_tests::{Client, Reply, Server, corpus, guests};
 
 /// No command of another client may wait longer for a policy.
 const LONGEST_WAIT: Duration = Duration::from_millis(5);
@@ -26,10 +26,10 @@ const ROUNDS: usize = 4;
 /// how long they wait on an idle stock server, which is what the machine itself adds. Last, how many cores other
 /// programs used.
 fn run() -> (Latency, Latency, f64) {
-    let (mut server, idle) = (Server::start(), Server::stock());
+    let (mut server, idle) = (Server::builder().config("bull.tick-ms 100").start(), Server::stock());
     let mut client = server.client();
     // Made before anybody measures: making them takes a core for longer than a scheduler's slice.
-    let (contained, refused) = (corpus::contained(), corpus::refused());
+    let (contained, refused, ticking) = (corpus::contained(), corpus::refused(), corpus::ticking());
     // Passes the screen, and takes the compiler a good part of a second.
     let bomb = guests::slow_to_compile(200);
     // Starts the thread that compiles, so that the probe counts what it takes.
@@ -49,6 +49,13 @@ fn run() -> (Latency, Latency, f64) {
             let reply = try_load(&mut client, "case", &[], &case.bytes);
             assert_eq!(reply.code().as_deref(), Some("BULLPOLICY"), "{}", case.name);
         }
+    }
+    for case in &ticking {
+        load(&mut client, case.name, &[], &case.bytes);
+        let failed =
+            |client: &mut Client| client.ok(&["BULL.POLICY", "INFO", case.name]).get("faults") != Some(Reply::Int(0));
+        server.wait_until(case.name, failed);
+        client.ok(&["BULL.POLICY", "REMOVE", case.name]);
     }
     load(&mut client, "bomb", &[], &bomb);
     let seen = (probe.stop(), control.stop(), others.cores());

@@ -182,6 +182,8 @@ fn a_hundred_swaps_under_load_lose_and_mix_nothing() {
         .fold([0, 0], |sum, seen| [sum[0] + seen[0], sum[1] + seen[1]]);
     assert!(seen.iter().all(|count| *count > 0), "both versions ran: {seen:?}");
     assert!(Dump::take(&mut client).0.is_empty(), "nothing was written");
+    let told = client.ok(&["INFO", "bull"]).text();
+    assert!(told.contains(&format!("bull_policy_swaps:{}\r\n", SWAPS + 1)), "{told}");
     server.assert_alive();
 }
 

@@ -16,7 +16,6 @@ use wildmatch::WildMatch;
 use super::admission::{policies, report};
 use super::behind::Thread;
 use super::ticket::Ticket;
-use crate::config;
 use crate::entry::guarded;
 use crate::error::{Error, Result};
 use crate::policy::compiled::Compiled;
@@ -28,10 +27,11 @@ use crate::policy::registry::cut_reason;
 use crate::policy::settings::{Mode, Settings, Wanted};
 use crate::policy::steps::{Step, reached};
 use crate::policy::{Job, Node, Queue, Verdict};
-use crate::redis::block::on_main_thread;
+use crate::redis::block::{Task, on_main_thread};
 use crate::redis::log::{Level, log};
 use crate::redis::reply::{Reply, map};
 use crate::text::short;
+use crate::{config, metrics};
 
 static COMPILER: Thread = Thread::new("bull-compile");
 static DESK: Thread = Thread::new("bull-policies");
@@ -225,7 +225,7 @@ pub fn remake(order: Remake, failed: Option<Box<Instance>>) {
         drop(failed);
         let made = guarded("making an instance", || Instance::new(&order.code.compiled, &order.config));
         let made = made.unwrap_or_else(|| Err(internal())).map(Box::new);
-        on_main_thread(Box::new(move |_| {
+        put_in_force(Box::new(move |_| {
             let seated = policies().seat(&order, made);
             match seated {
                 Seated::Done => {}
@@ -237,6 +237,15 @@ pub fn remake(order: Remake, failed: Option<Box<Instance>>) {
     if let Err(error) = queued {
         log(Level::Warning, &format!("bull: a failed policy cannot be made anew: {error}"));
     }
+}
+
+/// Hands a change to the main thread, which tells INFO how long it took.
+fn put_in_force(change: Task) {
+    on_main_thread(Box::new(move |context| {
+        let start = Instant::now();
+        change(context);
+        metrics::swap_took(start.elapsed().as_micros() as u64);
+    }));
 }
 
 fn internal() -> LoadError {
@@ -307,7 +316,7 @@ impl Desk {
         self.settle(&name, &file, &code, &settings)?;
         self.hold(&name, settings, Body::Ready { code, wasm: file });
         let ticket = Arc::clone(ticket);
-        on_main_thread(Box::new(move |_| {
+        put_in_force(Box::new(move |_| {
             let order = policies().get_mut(&name).and_then(|policy| {
                 policy.settings.mode = mode;
                 policy.resume()
@@ -365,7 +374,7 @@ impl Desk {
         ]);
         let policy = Policy::ready(name, code, settings, instance);
         let ticket = ticket.cloned();
-        on_main_thread(Box::new(move |_| {
+        put_in_force(Box::new(move |_| {
             let old = policies().replace(policy);
             discard(old);
             log(Level::Notice, &told);
@@ -379,7 +388,7 @@ impl Desk {
     fn drop_policy(&mut self, ticket: Option<&Arc<Ticket>>, name: String) {
         self.held.remove(&name);
         let ticket = ticket.cloned();
-        on_main_thread(Box::new(move |_| {
+        put_in_force(Box::new(move |_| {
             let old = policies().remove(&name);
             discard(old);
             reached(Step::InForce);
@@ -421,7 +430,7 @@ impl Desk {
         if !in_force {
             self.hold(&name, settings.clone(), Body::Broken);
         }
-        on_main_thread(Box::new(move |_| {
+        put_in_force(Box::new(move |_| {
             let mut policies = policies();
             match policies.get_mut(&name) {
                 Some(policy) if in_force => policy.last_error = Some(reason),

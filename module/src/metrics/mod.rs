@@ -46,6 +46,15 @@ pub static SIZING_US: Counter = Counter::new();
 /// Main-thread time spent on trims that no client waits for and on looking for them, microseconds.
 pub static BACKGROUND_US: Counter = Counter::new();
 static LONGEST_SLICE_US: AtomicU64 = AtomicU64::new(0);
+/// Changes of policies that the main thread put into force.
+static SWAPS: Counter = Counter::new();
+static LONGEST_SWAP_US: AtomicU64 = AtomicU64::new(0);
+
+/// A change of policies kept the main thread for so long.
+pub fn swap_took(micros: u64) {
+    SWAPS.add(1);
+    LONGEST_SWAP_US.fetch_max(micros, Ordering::Relaxed);
+}
 
 pub fn slice_took(micros: u64) {
     SLICES.add(1);
@@ -115,6 +124,8 @@ pub fn info() -> Vec<Section> {
                 ("policy_faults", policies.faults),
                 ("policies_suspended", policies.suspended),
                 ("policies_broken", policies.broken),
+                ("policy_swaps", SWAPS.get()),
+                ("longest_policy_swap_us", LONGEST_SWAP_US.load(Ordering::Relaxed)),
             ],
         },
         Section {

@@ -1,14 +1,11 @@
 //! What policies cost: a decision within BULL.ADD, a round of ticks, and a swap under load. Everything in one run, with and
 //! without; figures are of this machine.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+mod swaps;
 
 use bull_tests::checks::load;
-use bull_tests::probe::{Latency, Probe};
-use bull_tests::{Client, Server, guests, workspace};
+use bull_tests::probe::Probe;
+use bull_tests::{Client, Server, workspace};
 
 /// Adds of a block; the queue is emptied after each.
 const ADDS: usize = 5000;
@@ -17,12 +14,20 @@ const BLOCKS: usize = 15;
 const QUEUES: usize = 1000;
 
 fn main() {
-    println!("== what a policy adds to BULL.ADD");
-    decisions();
-    println!("== ticks over {QUEUES} queues");
-    ticks();
-    println!("== swaps under load");
-    swaps();
+    let only = std::env::args().nth(1);
+    let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if wanted("decisions") {
+        println!("== what a policy adds to BULL.ADD");
+        decisions();
+    }
+    if wanted("ticks") {
+        println!("== ticks over {QUEUES} queues");
+        ticks();
+    }
+    if wanted("swaps") {
+        println!("== swaps under {} commands a second", swaps::RATE);
+        swaps::swaps();
+    }
 }
 
 fn number(client: &mut Client, policy: &str, field: &str) -> u64 {
@@ -119,55 +124,5 @@ fn ticks() {
         );
         assert!(round < 5.0, "a round takes {round:.2} ms");
         client.ok(&["BULL.POLICY", "REMOVE", name]);
-    }
-}
-
-/// Commands a second, and how long a PING waits beside them.
-fn under_load(server: &Server, work: impl FnOnce()) -> (f64, Latency) {
-    let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let senders: Vec<_> = (0..2)
-        .map(|_| {
-            let (mut client, done, answered) = (server.client(), Arc::clone(&done), Arc::clone(&answered));
-            thread::spawn(move || {
-                let calls: Vec<_> = (0..20).map(|_| vec!["BULL.ADD", "bull:load", "job", "{}"]).collect();
-                while !done.load(Ordering::Relaxed) {
-                    for reply in client.pipeline(&calls).expect("replies") {
-                        let text = reply.error().expect("a refusal");
-                        assert!(["BULLREJECT swap v1", "BULLREJECT swap v2"].contains(&text.as_str()), "{text}");
-                    }
-                    answered.fetch_add(calls.len() as u64, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-    thread::sleep(Duration::from_millis(300));
-    let (start, before) = (Instant::now(), answered.load(Ordering::Relaxed));
-    let probe = Probe::start(server.port());
-    work();
-    let waits = probe.stop();
-    let rate = (answered.load(Ordering::Relaxed) - before) as f64 / start.elapsed().as_secs_f64();
-    done.store(true, Ordering::Relaxed);
-    senders.into_iter().for_each(|sender| sender.join().expect("a sender"));
-    (rate, waits)
-}
-
-fn swaps() {
-    let server = Server::start();
-    let versions = [guests::versioned(1), guests::versioned(2)];
-    load(&mut server.client(), "swap", &[], &versions[0]);
-    let mut client = server.client();
-    for turn in 0..2 {
-        let (rate, waits) = under_load(&server, || thread::sleep(Duration::from_secs(5)));
-        println!("without swaps: {rate:.0} commands a second, {waits:?}");
-        let mut count = 0;
-        let (rate, waits) = under_load(&server, || {
-            let start = Instant::now();
-            while start.elapsed() < Duration::from_secs(5) {
-                load(&mut client, "swap", &[], &versions[count % 2]);
-                count += 1;
-                thread::sleep(Duration::from_millis(20));
-            }
-        });
-        println!("{count} swaps (turn {turn}): {rate:.0} commands a second, {waits:?}");
     }
 }
