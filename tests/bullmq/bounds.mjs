@@ -35,9 +35,11 @@ async function produce() {
       await sleep(2);
       continue;
     }
-    const results = await Promise.allSettled(Array.from({ length: BATCH }, () => queue.add('job', data)));
+    // After refusals what is left to add need not be whole batches.
+    const length = Math.min(BATCH, total - seen.added);
+    const results = await Promise.allSettled(Array.from({ length }, () => queue.add('job', data)));
     const refused = results.filter(({ status }) => status === 'rejected');
-    seen.added += BATCH - refused.length;
+    seen.added += length - refused.length;
     for (const { reason } of refused) note(reason);
     if (refused.length > 0) await sleep(50);
   }
