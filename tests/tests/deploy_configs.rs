@@ -164,6 +164,30 @@ fn a_node_of_the_cluster_boots_with_its_users() {
     booted.assert_quiet();
 }
 
+#[test]
+fn what_is_in_the_aof_is_there_again_with_users() {
+    let mut booted = boot(&[("BULL_ACL", "yes")]);
+    for n in 0..3 {
+        booted.cli(&["BULL.ADD", "bull:mail", "n", &format!(r#"{{"n":{n}}}"#)]);
+    }
+    let script = "for n = 1, 3 do redis.call('SET', KEYS[1] .. n, n) end";
+    booted.cli(&["EVAL", script, "1", "bull:key"]);
+    let keys = booted.cli(&["DBSIZE"]);
+    booted
+        .site
+        .try_run("redis-cli", &["-p", &booted.port, "--user", "admin", "--pass", &password("admin"), "SHUTDOWN"]);
+    fs::remove_file(booted.site.dir().join("server.log")).expect("a log");
+    let config = booted.site.path("etc/redis.conf");
+    booted.site.serve(&binary(), &[config]);
+    booted.site.wait_until("the server is back", || booted.is_up());
+    assert_eq!(booted.cli(&["DBSIZE"]), keys, "all of {keys}");
+    assert_eq!(booted.cli(&["LLEN", "bull:mail:wait"]).trim(), "3");
+    let said = booted.site.refused("redis-cli", &["-e", "-p", &booted.port, "DBSIZE"]);
+    assert!(said.contains("NOAUTH"), "the default user is nobody's: {said}");
+    booted.site.refused("redis-cli", &["-e", "-p", &booted.port, "--user", "default", "--pass", "", "DBSIZE"]);
+    booted.assert_quiet();
+}
+
 /// The servers of the wheels are built without TLS; Debian's has it.
 #[test]
 fn a_node_of_the_cluster_boots_with_tls() {
