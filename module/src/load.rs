@@ -22,7 +22,7 @@ pub fn load(context: &LoadContext, args: &[LoadArgument]) -> Status {
 
 fn start(context: redis::Context, args: &[LoadArgument]) -> Result<(), String> {
     let arguments = arguments(args)?;
-    context.signals_by_itself();
+    context.set_options();
     register(context, commands::commands().collect())
         .map_err(|name| format!("the server refused the command {name}"))?;
     redis::config::register(context, config::SETTINGS)
@@ -36,7 +36,6 @@ fn start(context: redis::Context, args: &[LoadArgument]) -> Result<(), String> {
     if !redis::events::subscribe(context, keeper::HANDLERS) {
         return Err("the server refused a subscription to its events".into());
     }
-    context.allow_slot_migration();
     redis::timer::start(context, keeper::tick, 1);
     keeper::guard::set_primary(context.is_primary());
     // Last, and no reason to fail: a load that fails after it would leave the filter dangling.

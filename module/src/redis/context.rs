@@ -1,9 +1,12 @@
 //! The context that Redis hands to every callback: flags, the database, rights, time.
 
+use std::ffi::{CStr, c_int};
+
+use redis_module::raw;
+
 use super::abi::RawContext;
 use super::api;
 use super::string::OwnedString;
-use redis_module::raw;
 
 /// A context of the server. Never outlives the callback it was handed to, and stays on its thread.
 #[derive(Clone, Copy)]
@@ -80,7 +83,7 @@ impl Context {
     }
 
     /// A field of INFO as a number; None where it is not there.
-    pub fn server_number(self, section: &std::ffi::CStr, field: &std::ffi::CStr) -> Option<u64> {
+    pub fn server_number(self, section: &CStr, field: &CStr) -> Option<u64> {
         let mut error = 0;
         // SAFETY: the data is ours until freed, once.
         let value = unsafe {
@@ -92,20 +95,25 @@ impl Context {
         (error == 0).then_some(value)
     }
 
-    /// Tells Valkey 9 that CLUSTER MIGRATESLOTS may move slots with this module loaded, which it refuses otherwise: all that
-    /// the module knows of a queue comes from its keys, and the server refuses writes to a slot that this node does not
-    /// serve, ours too. Only while the module loads; replaces all options of the module. Other servers are left alone.
-    pub fn allow_slot_migration(self) {
+    /// Sets all options of the module, in one call: each call replaces what the one before has set. Only while the module
+    /// loads.
+    ///
+    /// - Keys that are opened for writing count as changed only where `signal_modified` says so.
+    /// - Valkey 9 hears that CLUSTER MIGRATESLOTS may move slots with this module loaded, which it refuses otherwise: all
+    ///   that the module knows of a queue comes from its keys, and the server refuses writes to a slot that this node does
+    ///   not serve, ours too. Other servers do not: the same bit could come to mean something else on Redis.
+    pub fn set_options(self) {
         // SAFETY: probed; takes nothing.
         let known = unsafe { raw::RedisModule_GetModuleOptionsAll.map_or(0, |all| all()) };
-        // The same bit could come to mean something else on Redis.
+        let mut options = raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED as c_int;
         if known & OPTION_SLOT_MIGRATION != 0 && self.has_server_field(c"server", c"valkey_version") {
-            // SAFETY: the context is that of the load; the option is one that the server knows.
-            unsafe { api!(RedisModule_SetModuleOptions)(self.0, OPTION_SLOT_MIGRATION) };
+            options |= OPTION_SLOT_MIGRATION;
         }
+        // SAFETY: the context is that of the load; the options are ones that the server knows.
+        unsafe { api!(RedisModule_SetModuleOptions)(self.0, options) };
     }
 
-    fn has_server_field(self, section: &std::ffi::CStr, field: &std::ffi::CStr) -> bool {
+    fn has_server_field(self, section: &CStr, field: &CStr) -> bool {
         // SAFETY: the data is ours until freed, once; the value lives as long and is only compared with null.
         unsafe {
             let info = api!(RedisModule_GetServerInfo)(self.0, section.as_ptr());
@@ -172,7 +180,7 @@ impl User {
 }
 
 /// `VALKEYMODULE_OPTIONS_HANDLE_ATOMIC_SLOT_MIGRATION`, which the crate does not name.
-const OPTION_SLOT_MIGRATION: std::ffi::c_int = 1 << 5;
+const OPTION_SLOT_MIGRATION: c_int = 1 << 5;
 
 /// Unix time, milliseconds.
 pub fn now_ms() -> u64 {

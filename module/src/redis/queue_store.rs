@@ -568,7 +568,7 @@ impl Context {
     }
 
     /// WATCH and client tracking hear of a change.
-    fn signal_modified(self, key: &OwnedString) {
+    pub(super) fn signal_modified(self, key: &OwnedString) {
         // SAFETY: context and name are live.
         unsafe { api!(RedisModule_SignalModifiedKey)(self.0, key.as_ptr()) };
     }
@@ -576,12 +576,5 @@ impl Context {
     fn notify(self, kind: c_int, event: &CStr, key: &OwnedString) {
         // SAFETY: context, event and name are live.
         unsafe { api!(RedisModule_NotifyKeyspaceEvent)(self.0, kind, event.as_ptr(), key.as_ptr()) };
-    }
-
-    /// Keys that are opened for writing count as changed only where [`Context::signal_modified`] says so.
-    pub fn signals_by_itself(self) {
-        let options = raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED as c_int;
-        // SAFETY: the context is live; while the module loads.
-        unsafe { api!(RedisModule_SetModuleOptions)(self.0, options) };
     }
 }
