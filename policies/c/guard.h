@@ -39,11 +39,14 @@ typedef struct {
 /* The arguments of admit: too many for the stack of the machine, so they come as one record. */
 typedef struct { node_facts node; queue_facts queue; job_facts job; } admit_facts;
 
-typedef enum { ADMIT, REJECT, DEFER, DISPLACE } verdict_kind;
+typedef enum { ADMIT, REJECT, DEFER, DISPLACE, ADMIT_WHILE } verdict_kind;
+
+typedef struct { maybe_u64 backlog_below, job_bytes, queue_bytes, used_memory_below, until_ms; } terms;
+
 
 typedef struct {
   u8 kind; /* a verdict_kind */
-  union { text reason; u64 ms; u32 jobs; } as;
+  union { text reason; u64 ms; u32 jobs; terms terms; } as;
 } verdict;
 
 typedef struct { text name, version, summary, config_schema; } description;
@@ -61,7 +64,8 @@ _Static_assert(__builtin_offsetof(queue_facts, added_per_sec) == 96, "record que
 _Static_assert(sizeof(queue_facts) == 176, "record queue");
 _Static_assert(sizeof(job_facts) == 40, "record job");
 _Static_assert(__builtin_offsetof(admit_facts, job) == 208, "arguments of admit");
-_Static_assert(sizeof(verdict) == 16, "variant verdict");
+_Static_assert(sizeof(terms) == 80, "record terms");
+_Static_assert(sizeof(verdict) == 88, "variant verdict");
 
 #define EXPORT(name) __attribute__((export_name(name)))
 

@@ -119,6 +119,7 @@ pub fn contained() -> Vec<Hostile> {
         hostile("recursing", guests::recursing(), "overflowed its stack"),
         hostile("out-of-bounds", guests::oob(), "trapped: out of bounds"),
         hostile("bad-verdict", guests::bad_verdict(), "invalid reply"),
+        hostile("bad-terms", guests::bad_terms(), "invalid reply"),
         hostile("bad-reason", guests::bad_reason(), "invalid reply"),
         hostile("not-utf8", guests::rejecting(b"\xff\xfe"), "invalid reply"),
         admit("divided-by-zero", "(i32.div_u (i32.const 1) (i32.const 0))", "trapped: integer divide by zero"),
@@ -202,7 +203,7 @@ pub fn ticking() -> Vec<Hostile> {
         hostile("looping-tick", guests::looping_tick(), "ran out of fuel"),
         tick("trapping-tick", "(unreachable)", "trapped"),
         // A list of 4 Gi actions.
-        tick("endless-list", "(i32.store offset=4 (i32.const 128) (i32.const -1)) (i32.const 128)", "invalid reply"),
+        tick("endless-list", "(i32.store offset=4 (i32.const 192) (i32.const -1)) (i32.const 192)", "invalid reply"),
         // 2,000 notices that all name the same 100 KiB: 200 MB for the host.
         tick(
             "forged-list",
@@ -211,9 +212,9 @@ pub fn ticking() -> Vec<Hostile> {
                (i32.store offset=8 (local.get $at) (i32.const 1024)) (i32.store offset=12 (local.get $at) (i32.const 102400))
                (local.set $at (i32.add (local.get $at) (i32.const 96)))
                (br_if $next (i32.lt_u (local.get $at) (i32.const 232000))))
-             (i32.store (i32.const 128) (i32.const 40000)) (i32.store offset=4 (i32.const 128) (i32.const 2000)) (i32.const 128)",
+             (i32.store (i32.const 192) (i32.const 40000)) (i32.store offset=4 (i32.const 192) (i32.const 2000)) (i32.const 192)",
             "more than 64 KiB",
         ),
-        tick("unknown-action", "(i32.store8 (i32.const 1024) (i32.const 99)) (i32.store (i32.const 128) (i32.const 1024)) (i32.store offset=4 (i32.const 128) (i32.const 1)) (i32.const 128)", "invalid reply"),
+        tick("unknown-action", "(i32.store8 (i32.const 1024) (i32.const 99)) (i32.store (i32.const 192) (i32.const 1024)) (i32.store offset=4 (i32.const 192) (i32.const 1)) (i32.const 192)", "invalid reply"),
     ]
 }

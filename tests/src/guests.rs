@@ -12,7 +12,7 @@ use crate::workspace;
 const DESCRIBED: usize = 16;
 const CONFIGURED: usize = 64;
 const JUDGED: usize = 96;
-const TICKED: usize = 128;
+const TICKED: usize = 192;
 const STRINGS: usize = 256;
 /// Where the bump allocator starts; 4 pages are 256 KiB.
 const HEAP: usize = 32 * 1024;
@@ -192,6 +192,21 @@ pub fn displacing(jobs: u32) -> Vec<u8> {
     Guest::new("displacing").admit(&verdict(3, &format!("(i64.const {jobs})"))).build()
 }
 
+/// Rejects jobs of a queue in which so many jobs wait; below that it admits on exactly these terms.
+pub fn bounded(jobs: u32) -> Vec<u8> {
+    let full = Guest::new("bounded").rejecting(b"full").admit;
+    // `waiting` and `prioritized` of the queue's record, which lies behind the node's 32 bytes; the only term is the first.
+    let backlog = "(i64.add (i64.load offset=40 (local.get 0)) (i64.load offset=64 (local.get 0)))";
+    let terms = format!("(i64.store (i32.const {}) (i64.const {jobs})) {}", JUDGED + 16, verdict(4, "(i64.const 1)"));
+    let body = format!("(if (result i32) (i64.lt_u {backlog} (i64.const {jobs})) (then {terms}) (else {full}))");
+    Guest { admit: body, ..Guest::new("bounded").rejecting(b"full") }.build()
+}
+
+/// Admits on terms of which one is neither there nor not there.
+pub fn bad_terms() -> Vec<u8> {
+    Guest::new("bad-terms").admit(&verdict(4, "(i64.const 2)")).build()
+}
+
 /// Never comes back from `admit`.
 pub fn looping() -> Vec<u8> {
     Guest::new("looping").admit("(loop $again (br $again)) (unreachable)").build()
@@ -284,7 +299,7 @@ pub fn refusing_configuration() -> Vec<u8> {
 }
 
 /// Guests that fail, each in its own way, whenever a job asks to enter.
-pub fn failing() -> [(&'static str, Vec<u8>); 8] {
+pub fn failing() -> [(&'static str, Vec<u8>); 9] {
     [
         ("looping", looping()),
         ("trapping", trapping()),
@@ -292,6 +307,7 @@ pub fn failing() -> [(&'static str, Vec<u8>); 8] {
         ("recursing", recursing()),
         ("oob", oob()),
         ("bad-verdict", bad_verdict()),
+        ("bad-terms", bad_terms()),
         ("bad-reason", bad_reason()),
         ("not-utf8", rejecting(b"\xff\xfe")),
     ]

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use super::answer;
 use crate::config::{self, Guard};
 use crate::error::{Error, Result};
-use crate::keeper::admission::{Facts, judge};
+use crate::keeper::admission::{Asker, Facts};
 use crate::keeper::guard::{self, Event};
 use crate::metrics;
 use crate::policy::registry::Decision;
@@ -118,6 +118,11 @@ impl Add<'_> {
         }
     }
 
+    fn judge(&self, keys: &QueueKeys, caller: Mode) -> Decision {
+        let facts = Facts::of_script(&self.job, caller);
+        Asker::new(self.context, &self.queue, keys).judge(&LiveStore(self.context), &facts)
+    }
+
     fn enforce(&self) -> Result<()> {
         let keys = QueueKeys::of(&self.queue);
         if self.passes(&keys) {
@@ -125,7 +130,7 @@ impl Add<'_> {
             self.context.run_script(self.command, self.args);
             return Ok(());
         }
-        match judge(self.context, &Facts::of_script(&self.queue, &keys, &self.job, Mode::Enforce)) {
+        match self.judge(&keys, Mode::Enforce) {
             Decision::Admit => self.run(),
             Decision::Reject { policy, reason } => return Err(self.refuse(policy, reason)),
             // It is late enough already.
@@ -150,7 +155,7 @@ impl Add<'_> {
             self.context.run_script(self.command, self.args);
             return;
         }
-        match judge(self.context, &Facts::of_script(&self.queue, &keys, &self.job, Mode::Observe)) {
+        match self.judge(&keys, Mode::Observe) {
             Decision::Admit => {}
             Decision::Defer { millis, .. } if self.job.delay_ms >= millis => {}
             _ => self.count(&[Event::Observed]),

@@ -3,7 +3,7 @@
 
 use super::prepared::Prepared;
 use crate::error::{Error, Result};
-use crate::keeper::admission::Asker;
+use crate::keeper::admission::{Asker, Facts};
 use crate::keeper::rates;
 use crate::metrics;
 use crate::policy::registry::Decision;
@@ -72,7 +72,7 @@ impl<'a> Gate<'a> {
             return Err(QueueError::CrossSlot(text).into());
         }
         let mut displaced = 0;
-        match self.asker.judge(&self.store, &job) {
+        match self.asker.judge(&self.store, &Facts::of(&job)) {
             Decision::Admit => {}
             Decision::Reject { policy, reason } => {
                 metrics::REFUSED.add(1);
@@ -99,7 +99,7 @@ impl<'a> Gate<'a> {
         if displaced > 0 || job.options.deduplication.is_some() || job.options.parent.is_some() {
             self.asker.forget();
         } else if let Added::Stored(_) = added {
-            self.asker.entered(job.route());
+            self.asker.entered(job.route(), job.data.len() as u64);
         }
         Ok(added.into_id())
     }

@@ -58,6 +58,7 @@ fn facts(policy: &Policy) -> Vec<(&'static str, Reply)> {
         ("config", settings.config.as_str().into()),
         ("last-error", last_error(policy)),
         ("calls", counters.calls.into()),
+        ("unasked", counters.unasked.into()),
         ("admitted", counters.all.admitted.into()),
         ("rejected", counters.all.rejected.into()),
         ("deferred", counters.all.deferred.into()),

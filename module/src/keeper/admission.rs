@@ -7,7 +7,8 @@ use super::{changes, guard, node as sampled, profiles, queues, rates, sizes};
 use crate::policy::member::{Incident, State};
 use crate::policy::registry::{Decision, Notes, Registry};
 use crate::policy::settings::Mode;
-use crate::policy::{Job, Limits, Node, Queue, Source};
+use crate::policy::terms::Place;
+use crate::policy::{Job, Limits, Node, Queue, Source, Terms};
 use crate::queue::job::{NewJob, QueueKeys, Route};
 use crate::queue::keys::QueueName;
 use crate::queue::script::{Origin, ScriptJob};
@@ -26,26 +27,40 @@ pub fn policies() -> MutexGuard<'static, Registry> {
 }
 
 /// The job that asks, in the words of the policy world.
+#[derive(Clone, Copy)]
 pub struct Facts<'a> {
-    queue: &'a QueueName,
-    keys: &'a QueueKeys,
     job: Asking<'a>,
     /// Observe: the caller lets the job enter whatever the decision is.
     caller: Mode,
 }
 
+#[derive(Clone, Copy)]
 enum Asking<'a> {
     Command(&'a NewJob<'a>),
     Script(&'a ScriptJob<'a>),
 }
 
 impl<'a> Facts<'a> {
-    pub fn of(queue: &'a QueueName, keys: &'a QueueKeys, job: &'a NewJob<'_>) -> Self {
-        Self { queue, keys, job: Asking::Command(job), caller: Mode::Enforce }
+    pub fn of(job: &'a NewJob<'_>) -> Self {
+        Self { job: Asking::Command(job), caller: Mode::Enforce }
     }
 
-    pub fn of_script(queue: &'a QueueName, keys: &'a QueueKeys, job: &'a ScriptJob<'_>, caller: Mode) -> Self {
-        Self { queue, keys, job: Asking::Script(job), caller }
+    pub fn of_script(job: &'a ScriptJob<'_>, caller: Mode) -> Self {
+        Self { job: Asking::Script(job), caller }
+    }
+
+    fn bytes(&self) -> u64 {
+        match self.job {
+            Asking::Command(job) => job.data.len() as u64,
+            Asking::Script(job) => job.data.len() as u64,
+        }
+    }
+
+    fn source(&self) -> Source {
+        match self.job {
+            Asking::Command(_) => Source::Command,
+            Asking::Script(_) => Source::Script,
+        }
     }
 
     fn job(&self) -> Job {
@@ -86,62 +101,96 @@ fn job_name(name: &[u8]) -> String {
     text
 }
 
-/// Walks the policies. Reads the keyspace only where one of them covers the queue.
-pub fn judge(context: Context, facts: &Facts<'_>) -> Decision {
-    let name = facts.queue.display();
-    if !policies().covers(&name) {
-        return Decision::Admit;
-    }
-    let counts = Counts::read(&LiveStore(context), facts.keys);
-    let queue = queue_facts(context, facts.queue, facts.keys, counts, 0);
-    decide(context, facts, &queue)
-}
-
-fn decide(context: Context, facts: &Facts<'_>, queue: &Queue) -> Decision {
-    let mut notes = Notes::default();
-    let decision = policies().decide(node(), queue, &facts.job(), facts.caller, &mut notes);
-    notes.incidents.into_iter().for_each(report);
-    for (policy, outcome) in &notes.outcomes {
-        guard::verdict(context.db(), facts.queue, policy, *outcome);
-    }
-    decision
-}
-
-/// Asks for several jobs of one queue within one command: the queue's facts are read once, then counted on.
+/// Asks for the jobs of one queue within one command. The queue's facts are read at the first job that needs them, then
+/// counted on; a job that meets the terms of all policies needs few or none.
 pub struct Asker<'a> {
     context: Context,
     queue: &'a QueueName,
     keys: &'a QueueKeys,
+    place: Option<Place>,
+    backlog: Option<u64>,
     facts: Option<Queue>,
 }
 
 impl<'a> Asker<'a> {
     pub fn new(context: Context, queue: &'a QueueName, keys: &'a QueueKeys) -> Self {
-        Self { context, queue, keys, facts: None }
+        Self { context, queue, keys, place: None, backlog: None, facts: None }
     }
 
-    /// As [`judge`], by the counts of `store`.
-    pub fn judge(&mut self, store: &impl Store, job: &NewJob<'_>) -> Decision {
-        let (context, name, keys) = (self.context, self.queue, self.keys);
-        if !policies().covers(&name.display()) {
+    /// Walks the policies, by the counts of `store`.
+    pub fn judge(&mut self, store: &impl Store, facts: &Facts<'_>) -> Decision {
+        let (_, max_memory) = sampled::memory();
+        let (place, terms) = {
+            let mut policies = policies();
+            if policies.is_empty() {
+                return Decision::Admit;
+            }
+            let place = *self.place.get_or_insert_with(|| policies.walk(self.context.db(), self.queue.as_str()));
+            (place, policies.terms(place, max_memory))
+        };
+        if terms.is_some_and(|terms| self.meets(store, &terms, facts.bytes())) {
+            policies().met(place, facts.source());
             return Decision::Admit;
         }
-        let queue = self.facts.get_or_insert_with(|| queue_facts(context, name, keys, Counts::read(store, keys), 0));
-        decide(context, &Facts::of(name, keys, job), queue)
+        let (db, name) = (self.context.db(), self.queue);
+        let (job, caller) = (facts.job(), facts.caller);
+        let mut notes = Notes::default();
+        let queue = self.read(store);
+        let (place, decision) = {
+            let mut policies = policies();
+            // Reading facts may tell of a profile that expired, which ends all walks.
+            let place = policies.walk(db, name.as_str());
+            (place, policies.decide(place, node(), queue, &job, caller, &mut notes))
+        };
+        self.place = Some(place);
+        notes.incidents.into_iter().for_each(report);
+        for (policy, outcome) in &notes.outcomes {
+            guard::verdict(db, name, policy, *outcome);
+        }
+        decision
     }
 
-    /// A job went this way since the facts were read.
-    pub fn entered(&mut self, route: Route) {
+    /// As [`Terms::meet`], reading no more than the terms name.
+    fn meets(&mut self, store: &impl Store, terms: &Terms, job_bytes: u64) -> bool {
+        terms.job_bytes.is_none_or(|most| job_bytes <= most)
+            && terms.used_memory_below.is_none_or(|below| sampled::memory().0 < below)
+            && terms.until_ms.is_none_or(|until| now_ms() < until)
+            && terms.backlog_below.is_none_or(|below| self.backlog(store) < below)
+            && terms.queue_bytes.is_none_or(|most| self.read(store).bytes.saturating_add(job_bytes) <= most)
+    }
+
+    fn backlog(&mut self, store: &impl Store) -> u64 {
+        let keys = self.keys;
+        *self
+            .backlog
+            .get_or_insert_with(|| store.len(&keys.wait) + store.len(&keys.paused) + store.len(&keys.prioritized))
+    }
+
+    fn read(&mut self, store: &impl Store) -> &Queue {
+        let (context, name, keys) = (self.context, self.queue, self.keys);
+        self.facts.get_or_insert_with(|| queue_facts(context, name, keys, Counts::read(store, keys), 0))
+    }
+
+    /// A job of so many bytes went this way since the facts were read.
+    pub fn entered(&mut self, route: Route, bytes: u64) {
+        if let (Some(backlog), Route::Standard | Route::Prioritized) = (&mut self.backlog, route) {
+            *backlog += 1;
+        }
         let Some(queue) = &mut self.facts else { return };
         match route {
             Route::Standard => queue.waiting += 1,
             Route::Prioritized => queue.prioritized += 1,
             Route::Delayed => queue.delayed += 1,
         }
+        // 0 is an estimate that was not made yet.
+        if queue.bytes > 0 {
+            queue.bytes = queue.bytes.saturating_add(bytes);
+        }
     }
 
     /// The queue changed in another way: the next question reads it again.
     pub fn forget(&mut self) {
+        self.backlog = None;
         self.facts = None;
     }
 }
@@ -156,7 +205,7 @@ pub fn trial_facts(
 ) -> (Node, Queue, Job) {
     let counts = Counts::read(&LiveStore(context), keys);
     let facts = queue_facts(context, queue, keys, counts, 0);
-    (node(), facts, Job { source, ..Facts::of(queue, keys, job).job() })
+    (node(), facts, Job { source, ..Facts::of(job).job() })
 }
 
 pub(super) fn queue_facts(
@@ -170,7 +219,7 @@ pub(super) fn queue_facts(
     let size = sizes::of(db, name, &counts).unwrap_or_default();
     let (pace, limits) = (rates::of(db, name), profiles::limits(context, name, keys));
     Queue {
-        name: name.display().into_owned(),
+        name: name.as_str().to_owned(),
         waiting: counts.waiting + counts.paused,
         active: counts.active,
         delayed: counts.delayed,

@@ -172,6 +172,7 @@ pub fn test(ticket: Arc<Ticket>, name: String, node: Node, queue: Queue, job: Jo
         let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let (verdict, reason) = match &answer {
             Ok(Verdict::Admit) => ("admit", Reply::Null),
+            Ok(Verdict::AdmitWhile(terms)) => ("admit", terms.to_string().into()),
             Ok(Verdict::Reject(reason)) => ("reject", cut_reason(reason.clone()).into()),
             Ok(Verdict::Defer(millis)) => ("defer", format!("{millis} ms").into()),
             Ok(Verdict::Displace(jobs)) => ("displace", format!("{jobs} jobs").into()),

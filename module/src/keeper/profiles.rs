@@ -8,6 +8,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use wildmatch::WildMatch;
 
+use super::admission::policies;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::profile::{Defaults, Limits, SUFFIX};
@@ -69,6 +70,7 @@ pub fn load_defaults(path: &str) -> Result<(), String> {
         let text = std::fs::read(path).map_err(|error| format!("profiles file '{path}': {error}"))?;
         Defaults::parse(&text).map_err(|error| format!("profiles file '{path}' {error}"))?
     };
+    policies().forget_terms();
     let mut state = state();
     state.defaults = defaults;
     state.forget_all();
@@ -80,6 +82,7 @@ pub fn on_key(context: Context, key: &[u8]) {
     let Some(name) = key.strip_suffix(SUFFIX.as_bytes()).and_then(|key| key.strip_suffix(b":")) else { return };
     let Ok(queue) = QueueName::parse(name) else { return };
     let db = context.db();
+    policies().forget_terms();
     let mut state = state();
     if state.known.get_mut(&db).is_some_and(|queues| queues.remove(&queue).is_some()) {
         state.count -= 1;
@@ -89,6 +92,7 @@ pub fn on_key(context: Context, key: &[u8]) {
 /// Whole databases came or went.
 pub fn on_change(change: Change) {
     if !matches!(change, Change::Primary(_)) {
+        policies().forget_terms();
         state().forget_all();
     }
 }

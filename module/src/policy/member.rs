@@ -26,6 +26,8 @@ const WINDOW_MS: u64 = 60_000;
 pub struct Counters {
     /// Jobs that the policy was to judge.
     pub calls: u64,
+    /// Of these, the jobs that met its terms and entered without a call.
+    pub unasked: u64,
     pub all: Outcomes,
     /// Of these, the jobs of unmodified clients.
     pub guarded: Outcomes,
@@ -175,6 +177,8 @@ pub struct Policy {
     pattern: WildMatch,
     body: Body,
     recent_faults: VecDeque<u64>,
+    /// Calls after which its terms are void.
+    age: u64,
 }
 
 impl Policy {
@@ -204,6 +208,7 @@ impl Policy {
             last_ignored: None,
             body,
             recent_faults: VecDeque::new(),
+            age: 0,
         }
     }
 
@@ -215,6 +220,19 @@ impl Policy {
             Body::Ready { instance: None, .. } => State::Restarting,
             Body::Ready { .. } => State::Ready,
         }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(&self.body, Body::Ready { instance: Some(_), suspended: false, .. })
+    }
+
+    /// Terms that it gave at another age no longer stand.
+    pub(super) fn age(&self) -> u64 {
+        self.age
+    }
+
+    pub(super) fn grow_older(&mut self) {
+        self.age += 1;
     }
 
     pub fn code(&self) -> Option<&Code> {
@@ -327,6 +345,8 @@ impl Policy {
 
     /// None: it is not in a state to be ticked.
     pub(super) fn tick(&mut self, node: Node, queues: &[Queue]) -> Option<Result<Vec<Action>, Incident>> {
+        // It may remember what it sees.
+        self.grow_older();
         let instance = self.instance()?;
         let start = Instant::now();
         let actions = instance.tick(node, queues);
@@ -337,6 +357,7 @@ impl Policy {
 
     fn fault(&mut self, fault: &Fault, now_ms: u64) -> Incident {
         let text = fault.to_string();
+        self.grow_older();
         self.counters.faults += 1;
         self.last_error = Some(text.clone());
         self.recent_faults.push_back(now_ms);

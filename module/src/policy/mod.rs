@@ -16,6 +16,7 @@ pub mod registry;
 pub mod screen;
 pub mod settings;
 pub mod steps;
+pub mod terms;
 pub mod times;
 
 /// The world of wit/1.0.0.
@@ -24,4 +25,4 @@ pub mod bindings {
     wasmtime::component::bindgen!({ path: "../wit/1.0.0", world: "guard" });
 }
 
-pub use bindings::bull::policy::types::{Action, Job, Limits, Node, Queue, Source, Trim, TrimEvents, Verdict};
+pub use bindings::bull::policy::types::{Action, Job, Limits, Node, Queue, Source, Terms, Trim, TrimEvents, Verdict};

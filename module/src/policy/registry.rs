@@ -5,7 +5,8 @@ use super::faults::LoadError;
 use super::instance::Instance;
 use super::member::{Asked, Incident, Outcome, Policy, Remake, Seated};
 use super::settings::{Mode, OnError};
-use super::{Action, Job, Node, Queue, Verdict};
+use super::terms::{Place, Walks};
+use super::{Action, Job, Node, Queue, Source, Terms, Verdict};
 
 /// Longest reason, bytes.
 const MAX_REASON: usize = 256;
@@ -30,12 +31,13 @@ pub struct Notes {
 #[derive(Default)]
 pub struct Registry {
     policies: Vec<Policy>,
+    walks: Walks,
     pub audit: Audit,
 }
 
 impl Registry {
     pub const fn new() -> Self {
-        Self { policies: Vec::new(), audit: Audit::new() }
+        Self { policies: Vec::new(), walks: Walks::new(), audit: Audit::new() }
     }
 
     pub fn policies(&self) -> &[Policy] {
@@ -61,6 +63,7 @@ impl Registry {
         if let Some(old) = &old {
             policy.succeed(old);
         }
+        self.walks.clear();
         self.policies.push(policy);
         self.policies.sort_by(|a, b| (a.settings.order, &a.name).cmp(&(b.settings.order, &b.name)));
         old
@@ -68,6 +71,7 @@ impl Registry {
 
     pub fn remove(&mut self, name: &str) -> Option<Policy> {
         let at = self.policies.iter().position(|policy| policy.name == name)?;
+        self.walks.clear();
         Some(self.policies.remove(at))
     }
 
@@ -79,9 +83,31 @@ impl Registry {
         }
     }
 
-    /// Some policy wants to see jobs of this queue.
-    pub fn covers(&self, queue: &str) -> bool {
-        self.policies.iter().any(|policy| policy.covers(queue))
+    /// Where the walk of a queue is. A walk is one of a database: each has limits of its own.
+    pub fn walk(&mut self, db: i32, queue: &str) -> Place {
+        self.walks.find(&self.policies, db, queue)
+    }
+
+    /// A queue's limits changed: what policies said by the old ones is void.
+    pub fn forget_terms(&mut self) {
+        self.walks.clear();
+    }
+
+    /// What meets these terms enters without a call, and none of its facts matter but those that they name. None: some
+    /// policy is to be asked.
+    pub fn terms(&mut self, place: Place, max_memory: u64) -> Option<Terms> {
+        self.walks.at(place)?.terms(&self.policies, max_memory)
+    }
+
+    /// A job met the terms of all policies on the walk.
+    pub fn met(&mut self, place: Place, source: Source) {
+        let Some(walk) = self.walks.at(place) else { return };
+        for stop in &walk.stops {
+            let counters = &mut self.policies[stop.policy].counters;
+            counters.calls += 1;
+            counters.unasked += 1;
+            counters.add(Outcome::Admitted, source);
+        }
     }
 
     /// Ticks one policy with those of the queues that it covers. None: it covers none, is gone, or in no state to be asked.
@@ -96,12 +122,24 @@ impl Registry {
 
     /// Walks the policies in order; the first verdict that binds ends the walk. Where the caller only observes, that verdict
     /// is counted as observed: the job enters all the same.
-    pub fn decide(&mut self, node: Node, queue: &Queue, job: &Job, caller: Mode, notes: &mut Notes) -> Decision {
-        for policy in &mut self.policies {
-            if !policy.covers(&queue.name) {
+    pub fn decide(
+        &mut self,
+        place: Place,
+        node: Node,
+        queue: &Queue,
+        job: &Job,
+        caller: Mode,
+        notes: &mut Notes,
+    ) -> Decision {
+        let Some(walk) = self.walks.at(place) else { return Decision::Admit };
+        for stop in &mut walk.stops {
+            let policy = &mut self.policies[stop.policy];
+            policy.counters.calls += 1;
+            if stop.terms(policy, node.max_memory).is_some_and(|terms| terms.meet(node, queue, job.bytes)) {
+                policy.counters.unasked += 1;
+                policy.counters.add(Outcome::Admitted, job.source);
                 continue;
             }
-            policy.counters.calls += 1;
             let mut faulted = false;
             let verdict = match policy.ask(node, queue, job) {
                 Asked::Verdict(verdict) => Some(verdict),
@@ -115,6 +153,11 @@ impl Registry {
             if verdict.is_none() {
                 policy.counters.unanswered += 1;
             }
+            let terms = match &verdict {
+                Some(Verdict::AdmitWhile(terms)) => Some(*terms),
+                _ => None,
+            };
+            stop.give(policy, node.max_memory, terms);
             let decision = judge(policy, verdict);
             let observes = policy.settings.mode == Mode::Observe;
             let binds = !observes && caller == Mode::Enforce;
@@ -149,7 +192,7 @@ pub fn cut_reason(mut reason: String) -> String {
 fn judge(policy: &Policy, verdict: Option<Verdict>) -> Decision {
     let name = || policy.name.clone();
     match verdict {
-        Some(Verdict::Admit) => Decision::Admit,
+        Some(Verdict::Admit | Verdict::AdmitWhile(_)) => Decision::Admit,
         Some(Verdict::Reject(reason)) => Decision::Reject { policy: name(), reason: cut_reason(reason) },
         Some(Verdict::Defer(millis)) => Decision::Defer { policy: name(), millis },
         Some(Verdict::Displace(jobs)) => Decision::Displace { policy: name(), jobs },

@@ -14,7 +14,7 @@ pub const SLOTS: u16 = 16384;
 
 /// The qualified name of a queue, checked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueueName(Box<[u8]>);
+pub struct QueueName(Box<str>);
 
 impl QueueName {
     /// Errors: empty, no `<prefix>:`, empty name, a trailing colon, control characters, invalid UTF-8, over 1024 bytes.
@@ -38,23 +38,27 @@ impl QueueName {
         if !name.contains(&b':') {
             return bad("has no prefix; give the qualified name <prefix>:<name>, such as bull:emails");
         }
-        Ok(Self(name.into()))
+        Ok(Self(text.into()))
     }
 
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        self.0.as_bytes()
     }
 
     /// The name as text for people; queue names are UTF-8.
     pub fn display(&self) -> std::borrow::Cow<'_, str> {
-        String::from_utf8_lossy(&self.0)
+        self.as_str().into()
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// A key of this queue: the base key and a suffix.
     pub fn key(&self, suffix: impl AsRef<[u8]>) -> Vec<u8> {
         let suffix = suffix.as_ref();
         let mut key = Vec::with_capacity(self.0.len() + 1 + suffix.len());
-        key.extend_from_slice(&self.0);
+        key.extend_from_slice(self.as_bytes());
         key.push(b':');
         key.extend_from_slice(suffix);
         key
@@ -62,12 +66,12 @@ impl QueueName {
 
     /// The hash tag that decides the slot of every key of the queue; None where keys scatter in a cluster.
     pub fn hash_tag(&self) -> Option<&[u8]> {
-        hash_tag(&self.0)
+        hash_tag(self.as_bytes())
     }
 
     /// The slot of the name itself, 0..16383.
     pub fn slot(&self) -> u16 {
-        slot(&self.0)
+        slot(self.as_bytes())
     }
 }
 

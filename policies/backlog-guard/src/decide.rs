@@ -1,7 +1,7 @@
 //! What becomes of a job. Runs for every job on the server's main thread: it reads numbers, matches the queue's name
 //! only when some limit could be reached, and allocates nothing but the text of a rejection.
 
-use bull_policy_sdk::{Queue, Verdict};
+use bull_policy_sdk::{Queue, Terms, Verdict};
 
 use crate::config::{Config, Overload};
 
@@ -14,16 +14,18 @@ pub fn backlog(queue: &Queue) -> u64 {
 /// The verdict on one more job for this queue.
 #[must_use]
 pub fn admit(config: &Config, queue: &Queue) -> Verdict {
+    let below = |max_jobs| Verdict::AdmitWhile(Terms { backlog_below: Some(max_jobs), ..Terms::NONE });
     let backlog = backlog(queue);
-    if backlog < config.lowest_max_jobs(queue) {
-        return Verdict::Admit;
+    let lowest = config.lowest_max_jobs(queue);
+    if backlog < lowest {
+        return below(lowest);
     }
     let limits = config.limits(queue);
     if backlog < limits.max_jobs {
-        return Verdict::Admit;
+        return below(limits.max_jobs);
     }
     match limits.overload {
-        Overload::Observe => Verdict::Admit,
+        Overload::Observe => Verdict::AdmitWhile(Terms::NONE),
         Overload::Defer => Verdict::Defer(limits.defer_ms),
         // Only `wait` can be displaced from. A backlog of prioritized jobs alone has no oldest job to give up, and
         // letting more in would leave the queue without a bound.
@@ -46,7 +48,7 @@ mod tests {
     /// The verdict in short, as the generated type has no equality.
     fn verdict(config: &str, queue: &Queue) -> String {
         match admit(&Config::read(config).expect(config), queue) {
-            Verdict::Admit => "admit".into(),
+            Verdict::Admit | Verdict::AdmitWhile(_) => "admit".into(),
             Verdict::Reject(reason) => format!("reject: {reason}"),
             Verdict::Defer(ms) => format!("defer {ms}"),
             Verdict::Displace(jobs) => format!("displace {jobs}"),
@@ -61,6 +63,23 @@ mod tests {
     fn a_queue_under_its_limit_admits() {
         assert_eq!(verdict("{}", &queue(9_999, 0)), "admit");
         assert_eq!(verdict(r#"{"max-jobs":1}"#, &queue(0, 0)), "admit");
+    }
+
+    #[test]
+    fn the_terms_are_the_lowest_limit_until_it_is_reached_then_the_queue_s_own() {
+        let below = |config: &str, queue: &Queue| match admit(&Config::read(config).expect(config), queue) {
+            Verdict::AdmitWhile(terms) => {
+                assert_eq!((terms.job_bytes, terms.queue_bytes, terms.used_memory_below), (None, None, None));
+                assert_eq!(terms.until_ms, None);
+                terms.backlog_below
+            }
+            other => panic!("{other:?}"),
+        };
+        let config = r#"{"max-jobs":50,"queues":[{"match":"*tiny","max-jobs":2}]}"#;
+        assert_eq!(below(config, &queue(1, 0)), Some(2));
+        assert_eq!(below(config, &queue(1, 1)), Some(50));
+        assert_eq!(below(config, &queue(40, 9)), Some(50));
+        assert_eq!(below(r#"{"max-jobs":5,"overload":"observe"}"#, &queue(500, 0)), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What becomes of a job: a pure function that allocates only to refuse.
 
-use bull_policy_sdk::{Job, Node, Queue, Verdict};
+use bull_policy_sdk::{Job, Node, Queue, Terms, Verdict};
 
 use crate::config::Config;
 
@@ -58,8 +58,20 @@ pub fn admit(config: &Config, node: &Node, queue: &Queue, job: &Job) -> Verdict 
         Some(passing) if own > passing => {
             Verdict::Reject(format!("memory is short: priority {own} waits, up to {passing} passes"))
         }
-        _ => Verdict::Admit,
+        // Between the marks each step has its own priorities: it is judged job by job.
+        Some(_) if own > 1 => Verdict::Admit,
+        _ => {
+            // The most important queues pass at any fill.
+            let used_memory_below = if own > 1 { soft_mark(config, node) } else { None };
+            Verdict::AdmitWhile(Terms { queue_bytes: most, used_memory_below, ..Terms::NONE })
+        }
     }
+}
+
+/// The first bytes in use that are no longer fine; none without a limit.
+fn soft_mark(config: &Config, node: &Node) -> Option<u64> {
+    let mark = (u128::from(node.max_memory) * u128::from(config.soft)).div_ceil(100);
+    (node.max_memory > 0).then(|| u64::try_from(mark).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -72,7 +84,38 @@ mod tests {
         let plain = test_kit::queue("bull:mail");
         let queue = Queue { limits: Limits { priority, ..plain.limits }, ..plain };
         let config = Config::read(config).expect("a good configuration");
-        matches!(admit(&config, &node, &queue, &test_kit::job()), Verdict::Admit)
+        admits(&admit(&config, &node, &queue, &test_kit::job()))
+    }
+
+    fn admits(verdict: &Verdict) -> bool {
+        matches!(verdict, Verdict::Admit | Verdict::AdmitWhile(_))
+    }
+
+    /// The terms of an admission, if it has any.
+    fn terms(config: &str, used: u64, max: u64, priority: u32, max_bytes: Option<u64>) -> Option<Terms> {
+        let node = Node { used_memory: used, max_memory: max, ..test_kit::node() };
+        let plain = test_kit::queue("bull:mail");
+        let limits = Limits { priority: Some(priority), max_bytes, ..plain.limits };
+        let config = Config::read(config).expect("a good configuration");
+        match admit(&config, &node, &Queue { limits, ..plain }, &test_kit::job()) {
+            Verdict::AdmitWhile(terms) => Some(terms),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_terms_end_where_the_next_verdict_differs() {
+        for (max, soft) in [(1000, 80), (999, 33), (1, 99), (u64::MAX, 80)] {
+            let config = format!(r#"{{"soft-percent":{soft}}}"#);
+            let below = terms(&config, 0, max, 7, None).expect("terms").used_memory_below.expect("a mark");
+            assert!(passes(&config, below - 1, max, Some(7)) && !passes(&config, below, max, Some(7)), "{max}, {soft}");
+        }
+        let said = terms("{}", 0, 1000, 7, Some(5000)).expect("terms");
+        assert_eq!((said.queue_bytes, said.used_memory_below), (Some(5000), Some(800)));
+        assert_eq!((said.backlog_below, said.job_bytes, said.until_ms), (None, None, None));
+        assert_eq!(terms("{}", 5000, 1000, 1, None).expect("terms").used_memory_below, None, "passes at any fill");
+        assert_eq!(terms("{}", 5000, 0, 7, None).expect("terms").used_memory_below, None, "no maxmemory");
+        assert!(terms("{}", 820, 1000, 2, None).is_none(), "between the marks");
     }
 
     #[test]

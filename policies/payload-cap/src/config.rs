@@ -28,8 +28,6 @@ pub const QUEUE_KEYS: [&str; 2] = ["match", "max-job-bytes"];
 pub struct Config {
     top: Option<u64>,
     entries: Vec<(Pattern, u64)>,
-    /// No cap of this configuration is lower; `None` where it may say nothing for a queue.
-    lowest: Option<u64>,
 }
 
 impl Config {
@@ -49,8 +47,7 @@ impl Config {
                 Ok((Pattern::new(pattern), cap))
             })
             .collect::<Result<Vec<_>, String>>()?;
-        let lowest = top.map(|top| entries.iter().map(|(_, cap)| *cap).fold(top, u64::min));
-        Ok(Self { top, entries, lowest })
+        Ok(Self { top, entries })
     }
 
     /// The cap that this configuration sets for the queue with this qualified name, in bytes.
@@ -61,12 +58,6 @@ impl Config {
             .iter()
             .find(|(pattern, _)| pattern.matches_within(queue, &mut steps))
             .map_or(self.top, |(_, cap)| Some(*cap))
-    }
-
-    /// A job of so many bytes is within every cap of this configuration, so that no pattern need be tried.
-    #[must_use]
-    pub fn fits_all(&self, bytes: u64) -> bool {
-        self.lowest.is_some_and(|lowest| bytes <= lowest)
     }
 }
 
@@ -81,10 +72,8 @@ mod tests {
         )
         .expect("a good configuration");
         assert_eq!((config.cap("bull:a"), config.cap("bull:b")), (Some(9), Some(70)));
-        assert!(config.fits_all(9) && !config.fits_all(10));
         let silent = Config::read("{}").expect("the defaults");
         assert_eq!(silent.cap("bull:a"), None);
-        assert!(!silent.fits_all(1), "a profile may say less");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! It allocates nothing unless it refuses.
 
-use bull_policy_sdk::{Job, Queue, Verdict};
+use bull_policy_sdk::{Job, Queue, Terms, Verdict};
 
 use crate::config::Config;
 
@@ -13,16 +13,14 @@ pub const DEFAULT_MAX_JOB_BYTES: u64 = 1 << 20;
 #[must_use]
 pub fn admit(config: &Config, queue: &Queue, job: &Job) -> Verdict {
     let profile = queue.limits.max_job_bytes;
-    if config.fits_all(job.bytes) && profile.is_none_or(|cap| job.bytes <= cap) {
-        return Verdict::Admit;
-    }
     let cap = match (config.cap(&queue.name), profile) {
         (Some(own), Some(profile)) => own.min(profile),
         (Some(cap), None) | (None, Some(cap)) => cap,
         (None, None) => DEFAULT_MAX_JOB_BYTES,
     };
     if job.bytes <= cap {
-        Verdict::Admit
+        // The cap hangs on the queue alone: its pattern is tried once, not for each job.
+        Verdict::AdmitWhile(Terms { job_bytes: Some(cap), ..Terms::NONE })
     } else {
         Verdict::Reject(format!("data {} of at most {cap} bytes", job.bytes))
     }
@@ -40,8 +38,11 @@ mod tests {
         let limits = Limits { max_job_bytes: profile, ..plain.limits };
         let queue = Queue { limits, ..plain };
         let verdict = |bytes| admit(&config, &queue, &Job { bytes, ..test_kit::job() });
-        assert!(matches!(verdict(0), Verdict::Admit));
-        assert!(matches!(verdict(expected), Verdict::Admit), "{expected} bytes pass");
+        for passing in [0, expected] {
+            let Verdict::AdmitWhile(terms) = verdict(passing) else { panic!("{passing} bytes are refused") };
+            assert_eq!(terms.job_bytes, Some(expected));
+            assert_eq!((terms.backlog_below, terms.queue_bytes, terms.used_memory_below), (None, None, None));
+        }
         let Verdict::Reject(reason) = verdict(expected + 1) else { panic!("{} bytes passed", expected + 1) };
         assert_eq!(reason, format!("data {} of at most {expected} bytes", expected + 1));
         assert!(matches!(verdict(u64::MAX), Verdict::Reject(_)));

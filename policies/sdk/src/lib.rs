@@ -46,6 +46,6 @@ mod policy;
 #[cfg(feature = "test-kit")]
 pub mod test_kit;
 
-pub use bindings::bull::policy::types::{Limits, Notice, Source, Trim, TrimEvents};
+pub use bindings::bull::policy::types::{Limits, Notice, Source, Terms, Trim, TrimEvents};
 pub use bindings::{Action, Description, Job, Node, Queue, Verdict};
 pub use policy::{Policy, Slot};

@@ -2,7 +2,14 @@
 
 use std::cell::RefCell;
 
-use crate::{Action, Description, Job, Node, Queue, Verdict};
+use crate::{Action, Description, Job, Node, Queue, Terms, Verdict};
+
+impl Terms {
+    /// Nothing matters: all jobs of the queue are admitted. A policy adds what it looks at:
+    /// `Terms { backlog_below: Some(100), ..Terms::NONE }`.
+    pub const NONE: Self =
+        Self { backlog_below: None, job_bytes: None, queue_bytes: None, used_memory_below: None, until_ms: None };
+}
 
 /// A policy: one value is one configuration in force, with what the policy remembers under it.
 ///
@@ -16,7 +23,8 @@ pub trait Policy: Sized + 'static {
     /// policy that ran before stays in force then.
     fn configure(config: &str) -> Result<Self, String>;
 
-    /// What becomes of the job. Called for each job on the server's main thread, so it should be cheap.
+    /// What becomes of the job. Called for each job on the server's main thread, so it should be cheap. Cheapest is not to
+    /// be called: [`Verdict::AdmitWhile`] says when all further jobs of the queue may enter unasked.
     fn admit(&mut self, node: &Node, queue: &Queue, job: &Job) -> Verdict;
 
     /// Called at a fixed pace with the queues that the policy covers. Does nothing unless a policy says otherwise.

@@ -87,10 +87,11 @@ pub fn bench(root: &Path, subject: &Subject, config: &str, data_bytes: usize) ->
     let [with, without] = [&mut with, &mut without].map(|times| median(times));
     println!("{name} {}: {} bytes, compiled in {} ms", info.text("version"), wasm.len(), loaded.text("compile-ms"));
     println!(
-        "admit     p50 {:.1} us, p99 {:.1} us over {} calls",
+        "admit     p50 {:.1} us, p99 {:.1} us over {} calls; {} jobs met its terms and needed none",
         number("p50-ns") / 1e3,
         number("p99-ns") / 1e3,
-        info.text("calls")
+        number("calls") - number("unasked"),
+        number("unasked")
     );
     println!("BULL.ADD  {with:.1} us with it, {without:.1} us without: {:+.1} us", with - without);
     Ok(())
