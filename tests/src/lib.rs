@@ -15,6 +15,7 @@ pub mod exposition;
 pub mod guests;
 pub mod loopback;
 pub mod mode;
+pub mod pods;
 pub mod primary;
 pub mod probe;
 pub mod producers;
