@@ -8,7 +8,9 @@
 #   BULL_TLS_CA, BULL_TLS_CERT, BULL_TLS_KEY     files, for TLS
 #   BULL_PLACEMENT  the placement file (deploy/placement)
 #   BULL_TIMEOUT    seconds that one command may take (60)
-#   BULL_PATIENCE   seconds that a state may take to come about (60)
+#   BULL_PATIENCE   seconds that a state may take to come about (60; a full copy of a node or its start 600)
+#   BULL_RESTART    the command that stops {node} (HOST:PORT) and starts it anew, or starts it where it is down; runs on this
+#                   host: ssh and systemctl, kubectl delete pod, scripts/cluster restart
 set -euo pipefail
 home=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 me=$(basename "$0")
@@ -146,12 +148,114 @@ rows() {
     $at[column] == value' <<<"$1"
 }
 
+# A number or word of INFO: HOST:PORT SECTION NAME.
+info_of() { at "$1" INFO "$2" | tr -d '\r' | sed -n "s/^$3://p"; }
+
 address_of() { awk -v id="$2" '$1 == id { print $2 }' <<<"$1"; }
 id_of() { awk -v addr="$2" '$2 == addr { print $1 }' <<<"$1"; }
 
 # Slots of a view that are served, a line each: slot id.
 owners() {
   awk '$3 == "primary" && $6 != "-" { n = split($6, parts, ","); for (i = 1; i <= n; i++) { m = split(parts[i], ends, "-"); for (s = ends[1]; s <= ends[m]; s++) print s, $1 } }' <<<"$1"
+}
+
+# --- nodes that come in, follow and lead ---
+
+# MEET wants addresses, not names.
+ip_of() {
+  local host=${1%:*} ip
+  ip=$(getent ahostsv4 "$host" | awk 'NR == 1 { print $1 }') || ip=""
+  [ -n "$ip" ] || die "$host does not resolve"
+  printf '%s\n' "$ip"
+}
+
+# Every node that is up knows the node with that id: SEED ID.
+all_know() {
+  local one
+  while read -r _ one _; do
+    [ -n "$(rows "$(view "$one")" id "$2")" ] || return 1
+  done < <(rows "$(view "$1")" state up)
+}
+
+# Brings an empty node into the cluster of another, one at a time. Again without harm: SEED NODE.
+join() {
+  local seed=$1 node=$2 id
+  await "$node answers" answers "$node"
+  [ "$(info_of "$node" cluster cluster_enabled)" = 1 ] || die "$node is not in cluster mode"
+  id=$(at "$node" CLUSTER MYID)
+  if [ -n "$(rows "$(view "$seed")" id "$id")" ]; then return 0; fi
+  [ "$(at "$node" DBSIZE)" = 0 ] || die "$node has keys: a node that comes in must be empty"
+  [ "$(view "$node" | wc -l)" = 1 ] || die "$node is of another cluster"
+  act "$seed" CLUSTER MEET "$(ip_of "$node")" "${node##*:}"
+  await "every node knows $node" all_know "$seed" "$id"
+}
+
+follows() { [ "$(info_of "$1" replication master_link_status)" = up ]; }
+
+replicates() { at "$1" CLUSTER REPLICATE "$2"; }
+known_as_replica() { [ "$(rows "$(view "$1")" id "$2" | awk '{ print $3, $4 }')" = "replica $3" ]; }
+
+# Makes a node a replica, and waits until it has all of its primary: SEED NODE PRIMARY'S-ID.
+follow() {
+  local seed=$1 node=$2 primary=$3 id
+  if [ $dry = yes ]; then
+    say "would make $node a replica of $primary"
+    return
+  fi
+  id=$(at "$node" CLUSTER MYID)
+  await "$node becomes a replica" replicates "$node" "$primary" >/dev/null
+  await "all know that $node is a replica" known_as_replica "$seed" "$id" "$primary"
+  BULL_PATIENCE=${BULL_PATIENCE:-600} await "$node has all of its primary" follows "$node"
+}
+
+leads() { [ "$(at "$1" ROLE | head -n 1)" = master ]; }
+
+# The replica of a primary that has most of its writes and answers: VIEW PRIMARY'S-ID.
+best_replica() {
+  local one
+  while read -r _ one _; do
+    if answers "$one"; then printf '%s %s\n' "$(info_of "$one" replication slave_repl_offset)" "$one"; fi
+  done < <(rows "$1" primary "$2" | awk '$5 == "up"') | sort -rn | awk 'NR == 1 { print $2 }'
+}
+
+# Every node of BULL_NODES answers, sees all up, serves all slots; replicas follow.
+whole() {
+  local one info
+  for one in $BULL_NODES; do
+    one=${one%%/*}
+    info=$(at "$one" CLUSTER INFO) || return 1
+    [[ $info == *cluster_state:ok* && $info == *cluster_slots_ok:16384* ]] || return 1
+    [ -z "$(rows "$(view "$one")" state fail)" ] || return 1
+    leads "$one" || follows "$one" || return 1
+  done
+}
+
+# Another process than before answers: NODE RUN-ID.
+anew() {
+  local after
+  after=$(info_of "$1" server run_id) && [ -n "$after" ] && [ "$after" != "$2" ] && answers "$1"
+}
+
+# Starts a node anew by BULL_RESTART and waits until it is another process that answers: NODE.
+restart() {
+  local node=$1 before
+  [ -n "${BULL_RESTART-}" ] || die "BULL_RESTART is not set: the command that starts {node} anew, by ssh, systemctl or kubectl"
+  if [ $dry = yes ]; then
+    say "would run: ${BULL_RESTART//\{node\}/$node}"
+    return
+  fi
+  before=$(info_of "$node" server run_id 2>/dev/null) || before=""
+  bash -c "${BULL_RESTART//\{node\}/$node}" || die "$node: BULL_RESTART failed"
+  BULL_PATIENCE=${BULL_PATIENCE:-600} await "$node is up again" anew "$node" "$before"
+}
+
+# Runs another runbook for the same cluster: what this one was told or has asked for holds there too.
+runbook() {
+  local name=$1 word=--yes
+  shift
+  [ $dry = no ] || word=--dry-run
+  export BULL_NODES BULL_USER BULL_PASSWORD BULL_TLS_CA BULL_TLS_CERT BULL_TLS_KEY BULL_PLACEMENT BULL_POLICIES BULL_PROFILES BULL_TIMEOUT BULL_PATIENCE
+  "$home/deploy/runbooks/$name" $word "$@"
 }
 
 # --- the placement file ---
