@@ -36,7 +36,10 @@ impl Loopback {
         let port = free_ports();
         site.set("BULL_CLUSTER_PORT", port.to_string());
         site.set("BULL_ENGINE", engine::chosen());
-        site.set("BULL_MODULE", engine::module().display().to_string());
+        // By another name, which may come to mean another build.
+        let module = site.dir().join("libbull.so");
+        std::os::unix::fs::symlink(engine::module(), &module).expect("a link");
+        site.set("BULL_MODULE", module.display().to_string());
         site.set("BULL_POLICIES", policies.display().to_string());
         let cluster = Loopback { site, port };
         let words: Vec<&str> = ["up"].into_iter().chain(words.iter().copied()).collect();
@@ -78,6 +81,16 @@ impl Loopback {
         let line =
             text.lines().find_map(|line| line.trim_start_matches("export ").strip_prefix(&format!("{name}=")))?;
         Some(line.trim_matches('\'').to_owned())
+    }
+
+    /// Changes the file for `--env`, as an operator does.
+    ///
+    /// # Panics
+    /// Where `from` is not in it.
+    pub fn edit_env(&self, from: &str, to: &str) {
+        let text = fs::read_to_string(self.env()).expect("the file of up");
+        assert!(text.contains(from), "no {from} in {text}");
+        fs::write(self.env(), text.replace(from, to)).expect("the file of up");
     }
 
     /// `scripts/cluster` with words, which must succeed; what it prints.
