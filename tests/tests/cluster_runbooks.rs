@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bull_tests::client::Reply;
 use bull_tests::deploy::all;
 use bull_tests::loopback::Loopback;
-use bull_tests::{clients, engine, workspace};
+use bull_tests::{clients, engine};
 
 const QUEUES: [&str; 6] = ["critical", "high", "normal", "low", "batch", "scheduled"];
 
@@ -161,7 +161,7 @@ fn a_primary_dies_under_load_and_its_replica_goes_on_with_every_job() {
     assert_eq!(limits.get("max-jobs").expect("of the profile").int(), 10000);
     let large = format!(r#"{{"x":"{}"}}"#, "x".repeat(1_100_000));
     let verdict = primary.cmd(&["BULL.ADD", &critical, "large", &large]);
-    assert!(matches!(&verdict, Reply::Error(text) if text.starts_with("BULLREJECT payload-cap")), "{verdict:?}");
+    assert!(matches!(&verdict, Reply::Error(text) if text.starts_with(b"BULLREJECT payload-cap")), "{verdict:?}");
     old_jobs(&cluster, &beside, 50, 10);
     cluster.site.wait_until("retention on the new primary", || completed(&cluster, &beside) == 10);
 
