@@ -238,6 +238,15 @@ async function load() {
     if (left === 0 || now() - moved > Math.max(15_000, 3 * lockMs)) break;
     await pause(50);
   }
+  // What ran ends, and what a dead node knew the end of runs again.
+  const admin = connect(env, 'admin', patient);
+  const unfinished = async () => {
+    let sum = 0;
+    for (const { key } of queues) sum += (await admin.llen(`${key}:active`)) + (await admin.llen(`${key}:wait`)) + (await admin.zcard(`${key}:delayed`));
+    return sum;
+  };
+  const patience = now() + Math.max(15_000, 3 * lockMs);
+  while ((await unfinished()) > 0 && now() < patience) await pause(50);
   child.removeAllListeners('exit');
   const ended = new Promise((done) => child.once('exit', done));
   child.send('close');
@@ -246,7 +255,6 @@ async function load() {
 
   // What the servers hold of this run: every state of every queue.
   const places = new Map();
-  const admin = connect(env, 'admin', patient);
   for (const { key } of queues) {
     for (const state of ['wait', 'paused', 'active']) for (const one of await admin.lrange(`${key}:${state}`, 0, -1)) place(one, `${key}:${state}`);
     for (const state of ['completed', 'failed', 'delayed', 'prioritized', 'waiting-children']) {
