@@ -208,6 +208,15 @@ follow() {
   BULL_PATIENCE=${BULL_PATIENCE:-600} await "$node has all of its primary" follows "$node"
 }
 
+# All nodes that are up tell the same roles as this one: gossip takes a moment after each change.
+agreed() {
+  local story one
+  story=$(view "$1" | awk '$5 == "up" { print $1, $3, $4 }' | sort)
+  while read -r _ one _; do
+    [ "$(view "$one" | awk '$5 == "up" { print $1, $3, $4 }' | sort)" = "$story" ] || return 1
+  done < <(rows "$(view "$1")" state up)
+}
+
 leads() { [ "$(at "$1" ROLE | head -n 1)" = master ]; }
 
 # The replica of a primary that has most of its writes and answers: VIEW PRIMARY'S-ID.
@@ -228,6 +237,7 @@ whole() {
     [ -z "$(rows "$(view "$one")" state fail)" ] || return 1
     leads "$one" || follows "$one" || return 1
   done
+  agreed "$one"
 }
 
 # Another process than before answers: NODE RUN-ID.
