@@ -288,7 +288,10 @@ fn memory_is_freed_on_the_nodes_that_need_it_and_persistence_is_proved() {
     let low = queue("low");
     let high = queue("high");
     let node = cluster.node_of(&format!("{low}:meta"));
-    cluster.client(node).ok(&["BULL.PROFILE", "SET", &low, "retain-completed", "30d"]);
+    for queue in [&low, &high] {
+        let mut client = cluster.client(cluster.node_of(&format!("{queue}:meta")));
+        client.ok(&["BULL.PROFILE", "SET", queue, "retain-completed", "30d"]);
+    }
     old_jobs(&cluster, &low, 6000, 2000);
     old_jobs(&cluster, &high, 100, 10);
     for n in 0..20 {
