@@ -10,6 +10,7 @@ use crate::keeper::guard::{self, OfQueue};
 use crate::keeper::rates::{self, Picture};
 use crate::metrics;
 use crate::metrics::times::Times;
+use crate::queue::check::expect_types;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::stats::{Ages, Counts};
@@ -38,19 +39,9 @@ fn stats(context: Context, args: Args<'_>) -> Result<Reply> {
 fn one(context: Context, queue: &QueueName) -> Result<Reply> {
     let store = LiveStore(context);
     let keys = QueueKeys::of(queue);
-    for (key, kind) in [
-        (&keys.meta, Kind::Hash),
-        (&keys.wait, Kind::List),
-        (&keys.active, Kind::List),
-        (&keys.delayed, Kind::ZSet),
-        (&keys.prioritized, Kind::ZSet),
-        (&keys.waiting_children, Kind::ZSet),
-        (&keys.completed, Kind::ZSet),
-        (&keys.failed, Kind::ZSet),
-        (&keys.events, Kind::Stream),
-    ] {
-        crate::queue::check::expect(&store, key, kind)?;
-    }
+    use QueueKeys as Q;
+    let jobs = [Q::WAIT, Q::ACTIVE, Q::DELAYED, Q::PRIORITIZED, Q::WAITING_CHILDREN, Q::COMPLETED, Q::FAILED];
+    expect_types(&store, &keys, [Q::META, Q::EVENTS].into_iter().chain(jobs))?;
     let counts = Counts::read(&store, &keys);
     let unfinished = counts.waiting + counts.active + counts.delayed + counts.prioritized + counts.waiting_children;
     if store.kind(&keys.meta) == Kind::None

@@ -8,7 +8,7 @@ use crate::{config, metrics};
 /// Before this no background work.
 static UNTIL: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// Milliseconds until background work may go on; 0 for now.
+/// Milliseconds until background work may go on; 0 where it may at once.
 pub fn wait_ms() -> u64 {
     let until = *UNTIL.lock().unwrap_or_else(PoisonError::into_inner);
     let left = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));

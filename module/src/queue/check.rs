@@ -15,6 +15,15 @@ pub fn expect(store: &impl Store, key: &[u8], expected: Kind) -> Result<bool> {
     }
 }
 
+/// Refuses other types than BullMQ's under these keys of a queue, given by their places in [`QueueKeys::all`].
+pub fn expect_types(store: &impl Store, keys: &QueueKeys, places: impl IntoIterator<Item = usize>) -> Result<()> {
+    let all = keys.all();
+    for place in places {
+        expect(store, all[place], QueueKeys::KINDS[place])?;
+    }
+    Ok(())
+}
+
 /// What `meta` says about writes, checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Meta {

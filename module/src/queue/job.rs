@@ -6,6 +6,7 @@ use super::data::check;
 use super::error::{QueueError, Result};
 use super::keys::QueueName;
 use super::opts::JobOptions;
+use super::store::Kind;
 use crate::text::short;
 
 /// A job after all checks that need no keyspace.
@@ -103,12 +104,36 @@ impl QueueKeys {
     pub const COUNT: usize = 14;
     /// Places in [`QueueKeys::all`].
     pub const WAIT: usize = 0;
+    pub const PAUSED: usize = 1;
+    pub const ACTIVE: usize = 2;
+    pub const PRIORITIZED: usize = 3;
     pub const DELAYED: usize = 4;
+    pub const WAITING_CHILDREN: usize = 5;
+    pub const COMPLETED: usize = 6;
+    pub const FAILED: usize = 7;
     pub const META: usize = 8;
     pub const ID: usize = 9;
     pub const PC: usize = 10;
     pub const MARKER: usize = 11;
     pub const EVENTS: usize = 12;
+    pub const REPEAT: usize = 13;
+    /// Their types, in the order of [`QueueKeys::all`].
+    pub const KINDS: [Kind; Self::COUNT] = [
+        Kind::List,
+        Kind::List,
+        Kind::List,
+        Kind::ZSet,
+        Kind::ZSet,
+        Kind::ZSet,
+        Kind::ZSet,
+        Kind::ZSet,
+        Kind::Hash,
+        Kind::String,
+        Kind::String,
+        Kind::ZSet,
+        Kind::Stream,
+        Kind::ZSet,
+    ];
     /// Those that adds write to, as a rule.
     pub const WRITTEN: [usize; 5] = [Self::WAIT, Self::ID, Self::PC, Self::MARKER, Self::EVENTS];
     /// Those that an add may write to whatever its own way in: a policy may defer the job or displace others.

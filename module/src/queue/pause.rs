@@ -5,7 +5,7 @@
 //! pause.
 
 use super::add::delayed_marker;
-use super::check::expect;
+use super::check::expect_types;
 use super::error::Result;
 use super::fields::{Known, Word};
 use super::job::QueueKeys;
@@ -63,18 +63,9 @@ pub fn resume(store: &mut impl Store, keys: &QueueKeys) -> Result<Outcome> {
 }
 
 fn check(store: &impl Store, keys: &QueueKeys) -> Result<()> {
-    for (key, kind) in [
-        (&keys.meta, Kind::Hash),
-        (&keys.wait, Kind::List),
-        (&keys.paused, Kind::List),
-        (&keys.prioritized, Kind::ZSet),
-        (&keys.delayed, Kind::ZSet),
-        (&keys.marker, Kind::ZSet),
-        (&keys.events, Kind::Stream),
-    ] {
-        expect(store, key, kind)?;
-    }
-    Ok(())
+    use QueueKeys as Q;
+    let touched = [Q::META, Q::WAIT, Q::PAUSED, Q::PRIORITIZED, Q::DELAYED, Q::MARKER, Q::EVENTS];
+    expect_types(store, keys, touched)
 }
 
 fn tell(store: &mut impl Store, keys: &QueueKeys, event: Known) -> Result<Outcome> {

@@ -12,7 +12,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-use super::check::expect;
+use super::check::{expect, expect_types};
 use super::due::stored_delay_ms;
 use super::error::Result;
 use super::fields::{Known, Word};
@@ -171,18 +171,9 @@ impl Trim {
     /// Errors: a key of the queue holds a wrong type.
     pub fn new(store: &impl Store, queue: QueueName, criteria: Criteria, mode: Mode) -> Result<Self> {
         let keys = QueueKeys::of(&queue);
-        for (key, kind) in [
-            (&keys.completed, Kind::ZSet),
-            (&keys.failed, Kind::ZSet),
-            (&keys.events, Kind::Stream),
-            (&keys.repeat, Kind::ZSet),
-            (&keys.meta, Kind::Hash),
-            (&keys.wait, Kind::List),
-            (&keys.paused, Kind::List),
-            (&keys.prioritized, Kind::ZSet),
-        ] {
-            expect(store, key, kind)?;
-        }
+        use QueueKeys as Q;
+        let touched = [Q::COMPLETED, Q::FAILED, Q::EVENTS, Q::REPEAT, Q::META, Q::WAIT, Q::PAUSED, Q::PRIORITIZED];
+        expect_types(store, &keys, touched)?;
         Ok(Self {
             queue,
             keys,
