@@ -87,6 +87,10 @@ fn sizes_that_differ_a_lot_are_estimated_within_five_percent() {
     client.ok(&["EVAL", script, "1", "bull:q:", &jobs.to_string(), &sigma.to_string()]);
     let stats = estimate(&mut client, QUEUE);
     let (bytes, wanted) = (number(&stats, "bytes").expect("bytes"), truth(&mut client, QUEUE));
+    println!(
+        "{jobs} jobs, sigma {sigma}: {bytes} estimated, {wanted} in truth: {:+.2} %",
+        (bytes / wanted - 1.0) * 100.0
+    );
     assert!((bytes / wanted - 1.0).abs() < 0.05, "{bytes} estimated, {wanted} in truth");
     // And when most of them go the estimate follows at once.
     client.ok(&["BULL.TRIM", QUEUE, "COMPLETED", "0"]);
@@ -113,6 +117,7 @@ fn a_thousand_queues_cost_next_to_nothing() {
     let (start, before) = (Instant::now(), spent(&mut client));
     std::thread::sleep(Duration::from_secs(4));
     let share = (spent(&mut client) - before) / start.elapsed().as_micros() as f64;
+    println!("1,000 queues: {:.3} % of a core", share * 100.0);
     assert!(share > 0.0005 && share < 0.005, "{:.3} % of a core", share * 100.0);
     // Every queue had its turn by now, or will within the time that a test waits.
     server.wait_until("every queue has an estimate", |client| {
