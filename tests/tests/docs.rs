@@ -1,4 +1,4 @@
-//! What the server says about the module's commands: COMMAND DOCS, INFO and GETKEYS.
+//! What the server says about the module's commands: COMMAND DOCS, INFO and GETKEYS; and that each has a user.
 
 use bull_tests::checks::commands;
 use bull_tests::{Client, Reply, Server};
@@ -124,4 +124,35 @@ fn cluster_clients_find_the_keys() {
             assert_eq!(reply.strings(), keys, "{call:?}");
         }
     }
+}
+
+/// Commands that no user of deploy/acl has but the admin, and why.
+const NOBODYS: [(&str, &str); 2] =
+    [("bull.panic", "test builds only: it panics"), ("bull.step", "test builds only: it ends the process")];
+
+#[test]
+fn every_command_has_a_user_who_may_run_it() {
+    let server = Server::start();
+    let file = bull_tests::workspace().join("deploy/acl/users.acl.in");
+    let text = std::fs::read_to_string(file).expect("the users");
+    let rules = text.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_ascii_whitespace);
+    let granted: std::collections::BTreeSet<&str> = rules.filter_map(|rule| rule.strip_prefix('+')).collect();
+    let commands = commands(&mut server.client());
+    // A right to a command is one to its subcommands.
+    let whole = |name: &str| name.split('|').next().is_some_and(|name| granted.contains(name));
+    let missing: Vec<_> = commands
+        .iter()
+        .filter(|name| !whole(name) && !granted.contains(name.as_str()))
+        .filter(|name| !NOBODYS.iter().any(|(nobodys, _)| nobodys == name))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "no user of deploy/acl may run {missing:?}; give them to one, or say in NOBODYS why not"
+    );
+    for (name, why) in NOBODYS {
+        assert!(!granted.contains(name), "{name} is granted, though {why}");
+    }
+    let unknown: Vec<_> =
+        granted.iter().filter(|name| name.starts_with("bull.") && !commands.contains(**name)).collect();
+    assert!(unknown.is_empty(), "deploy/acl grants {unknown:?}, which are no commands");
 }

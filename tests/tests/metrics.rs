@@ -124,6 +124,54 @@ fn the_text_passes_promtool_and_the_readme_names_every_metric() {
     let readme = std::fs::read_to_string(workspace().join("README.md")).expect("the README");
     let unnamed: Vec<_> = scrape.kinds.keys().filter(|name| !readme.contains(&format!("`{name}`"))).collect();
     assert!(unnamed.is_empty(), "the README does not name {unnamed:?}");
+    promtool_takes(&text);
+}
+
+/// Names that people can give queues, as labels: none breaks the text or passes for another. A hash whose name is no queue's
+/// name, by a line break or bytes that are not UTF-8, is none to the module.
+#[test]
+fn odd_names_of_queues_stay_labels() {
+    let server = Server::start();
+    let mut client = server.client();
+    let odd = [
+        (r#"bull:{a"b}"#, r#"queue="a\"b""#),
+        (r"bull:back\slash", r#"queue="back\\slash""#),
+        (r#"bull:x"} 1"#, r#"queue="x\"} 1""#),
+        (r#"bull:\n,queue="_other""#, r#"queue="\\n,queue=\"_other\"""#),
+        ("bull:{ü 一 🐂}", r#"queue="ü 一 🐂""#),
+        ("b\"\\:{plain}", r#"prefix="b\"\\",queue="plain""#),
+    ];
+    for (name, _) in odd {
+        add(&mut client, name, "{}", &[]);
+    }
+    for name in [&b"bull:new\nline"[..], b"bull:\xff\xfe", b"bull:nul\0", b"bull:\xc2\x85"] {
+        let key = |suffix: &str| [name, suffix.as_bytes()].concat();
+        client.ok(&[b"HSET", &key(":meta")[..], b"opts.maxLenEvents", b"10"]);
+        client.ok(&[b"XADD", &key(":events")[..], b"*", b"event", b"added", b"jobId", b"1"]);
+        assert!(client.cmd(&[b"BULL.STATS", name]).error().is_some());
+    }
+    let now = now_ms(&mut client) as f64 / 1000.0;
+    let mut text = String::new();
+    server.wait_until("a new snapshot", |client| {
+        text = client.ok(&["BULL.METRICS"]).text();
+        let number = |name: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+        };
+        number("bull_snapshot_timestamp_seconds") - number("bull_snapshot_round_seconds") > now
+    });
+    for (name, label) in odd {
+        let lines = text.lines().filter(|line| line.starts_with("bullmq_queue_waiting{") && line.contains(label));
+        let values: Vec<_> = lines.filter_map(|line| line.rsplit_once("} ")).map(|(_, value)| value).collect();
+        assert_eq!(values, ["1.0"], "{name}");
+    }
+    assert_eq!(text.matches("\nbullmq_queue_waiting{").count(), odd.len() + 1, "the queues, and the sum of others");
+    assert!(text.contains(&format!("\nbull_queues {}.0\n", odd.len())));
+    promtool_takes(&text);
+}
+
+/// promtool finds no fault with a scrape. Nothing where it is not installed.
+fn promtool_takes(text: &str) {
     let Ok(mut promtool) = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -177,6 +225,28 @@ fn it_is_off_until_an_address_is_set_and_moves_with_it() {
     assert!(try_get(second, "/metrics").is_some());
     let info = other.ok(&["INFO", "persistence"]).text();
     assert!(info.contains("rdb_bgsave_in_progress:1"), "the child was there all the time: {info}");
+}
+
+/// Each change of the address is served by a thread of its own; what it held comes back with it.
+#[test]
+fn moving_the_address_leaves_nothing_behind() {
+    let server = Server::start();
+    let mut client = server.client();
+    (0..20).for_each(|at| drop(add(&mut client, &format!("bull:{{q{at}}}"), "{}", &[])));
+    let ports = [free_port(), free_port()];
+    let mut moves = |count: usize| {
+        for at in 0..count {
+            let port = ports[at % 2];
+            client.ok(&["CONFIG", "SET", "bull.metrics-addr", &port.to_string()]);
+            assert_eq!(try_get(port, "/metrics").map(|(status, _)| status), Some(200));
+        }
+        let info = client.ok(&["INFO", "memory"]).text();
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse::<i64>().ok());
+        used.expect("used_memory")
+    };
+    let before = moves(20);
+    let after = moves(150);
+    assert!(after - before < 100 * 1024, "150 moves took {} KB", (after - before) / 1024);
 }
 
 #[test]

@@ -1,10 +1,6 @@
 // SET and GET of keys that are no queue's, in this server and in a bare one, while both serve the same BullMQ load.
-import { spawn, execFileSync } from 'node:child_process';
-import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
+import { spawn } from 'node:child_process';
 import { Queue, Worker } from 'bullmq';
-import { connect } from '../lib.mjs';
 import { median, spread, table } from './lib/bench.mjs';
 
 export const title = 'Foreign keys: SET and GET a second with the module and without, beside the same BullMQ load';
@@ -17,8 +13,7 @@ const PACE = 200;
 
 export async function run(bench) {
   await bench.redis.config('SET', 'bull.guard', 'enforce');
-  const bare = await bareServer(bench);
-  const servers = { bare: bare.port, ours: bench.connection.port };
+  const servers = { bare: bench.barePort, ours: bench.connection.port };
   const loads = Object.values(servers).map(load);
   const rates = { bare: { SET: [], GET: [] }, ours: { SET: [], GET: [] } };
   try {
@@ -32,7 +27,6 @@ export async function run(bench) {
     }
   } finally {
     await Promise.all(loads.map((one) => one.stop()));
-    bare.stop();
     await bench.redis.config('SET', 'bull.guard', 'off');
   }
   const thousands = (numbers) => spread(numbers.map((number) => number / 1000), 0);
@@ -62,32 +56,6 @@ function benchmark(port, requests) {
       else reject(new Error(`redis-benchmark said: ${text}`));
     });
   });
-}
-
-/** A server of the same binary, options and core, without the module. */
-async function bareServer(bench) {
-  const info = await bench.redis.info('server');
-  const binary = info.match(/^executable:(.*?)\r?$/m)[1];
-  const pid = info.match(/^process_id:(\d+)/m)[1];
-  const port = bench.connection.port + 1;
-  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'bull-bare.'));
-  const args = ['--port', port, '--bind', '127.0.0.1', '--dir', dir, '--appendonly', 'yes', '--appendfsync', 'everysec', '--save', ''];
-  args.push('--auto-aof-rewrite-percentage', '0', '--maxmemory', '4gb', '--logfile', path.join(dir, 'log'));
-  const child = spawn(binary, args.map(String), { stdio: 'ignore' });
-  try {
-    const cpus = execFileSync('taskset', ['-cp', pid], { encoding: 'utf8' }).match(/: (.*)$/m)[1];
-    execFileSync('taskset', ['-acp', cpus, String(child.pid)], { stdio: 'ignore' });
-  } catch {
-    // Without taskset neither server is bound to a core.
-  }
-  await new Promise((done) => setTimeout(done, 1000));
-  const redis = await connect({ port });
-  await redis.quit();
-  const stop = () => {
-    child.kill();
-    child.on('close', () => fs.rmSync(dir, { recursive: true, force: true }));
-  };
-  return { port, stop };
 }
 
 /** Adds jobs at a steady pace and works them off. */
