@@ -23,6 +23,7 @@ pub fn load(context: &LoadContext, args: &[LoadArgument]) -> Status {
 fn start(context: redis::Context, args: &[LoadArgument]) -> Result<(), String> {
     let arguments = arguments(args)?;
     context.set_options();
+    redis::alloc::keep_here();
     register(context, commands::commands().collect())
         .map_err(|name| format!("the server refused the command {name}"))?;
     redis::config::register(context, config::SETTINGS)

@@ -1,7 +1,8 @@
 //! The allocator: Redis' own, so that INFO memory and maxmemory see what the module holds.
 //!
 //! Redis asks the size of each block it gives and takes, which costs more than the block. So small blocks that are freed
-//! are kept for the next of their size, a few a thread: an add needs dozens for a moment each.
+//! are kept for the next of their size: an add needs dozens for a moment each. Only the main thread keeps any, so they
+//! have an end whatever threads come and go, and they count as used memory, for they stay with the module.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -19,7 +20,7 @@ pub struct ModuleAlloc;
 const KEPT_BYTES: usize = 512;
 const STEP: usize = 32;
 const CLASSES: usize = KEPT_BYTES / STEP;
-/// Blocks kept of each class: 140 KB a thread at most.
+/// Blocks kept of each class: 140 KB at most.
 const KEPT: u32 = 32;
 
 /// Free blocks of one class, each with the address of the next in its first word.
@@ -28,10 +29,25 @@ struct Class {
     count: Cell<u32>,
 }
 
+struct Kept {
+    /// This thread keeps blocks.
+    on: Cell<bool>,
+    classes: [Class; CLASSES],
+}
+
 thread_local! {
-    // Needs no destructor, so it can be used at any moment of a thread. What a thread that ends has kept is lost.
-    static CLASSES_KEPT: [Class; CLASSES] =
-        const { [const { Class { first: Cell::new(null_mut()), count: Cell::new(0) } }; CLASSES] };
+    // Needs no destructor, so it can be used at any moment of a thread.
+    static KEPT_HERE: Kept = const {
+        Kept {
+            on: Cell::new(false),
+            classes: [const { Class { first: Cell::new(null_mut()), count: Cell::new(0) } }; CLASSES],
+        }
+    };
+}
+
+/// Lets this thread keep blocks, for as long as it lives; what it has kept when it ends is lost. For the main thread.
+pub fn keep_here() {
+    KEPT_HERE.with(|kept| kept.on.set(true));
 }
 
 /// The class of a layout, and the size of its blocks.
@@ -44,8 +60,8 @@ fn class(layout: Layout) -> Option<(usize, usize)> {
 }
 
 fn take(class: usize) -> Option<*mut u8> {
-    CLASSES_KEPT.with(|classes| {
-        let Class { first, count } = &classes[class];
+    KEPT_HERE.with(|kept| {
+        let Class { first, count } = &kept.classes[class];
         let block = first.get();
         if block.is_null() {
             return None;
@@ -57,14 +73,14 @@ fn take(class: usize) -> Option<*mut u8> {
     })
 }
 
-/// False where enough are kept.
+/// False where enough are kept, or none are on this thread.
 ///
 /// # Safety
 /// `block` must be a block of this class that is no longer used.
 unsafe fn keep(class: usize, block: *mut u8) -> bool {
-    CLASSES_KEPT.with(|classes| {
-        let Class { first, count } = &classes[class];
-        if count.get() == KEPT {
+    KEPT_HERE.with(|kept| {
+        let Class { first, count } = &kept.classes[class];
+        if !kept.on.get() || count.get() == KEPT {
             return false;
         }
         // SAFETY: by the caller; the block is at least STEP bytes long.
@@ -134,5 +150,58 @@ unsafe impl GlobalAlloc for ModuleAlloc {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(size: usize) -> Layout {
+        Layout::from_size_align(size, REDIS_ALIGN).expect("a layout")
+    }
+
+    /// Blocks of the last class, which are freed by the system at the end.
+    fn blocks(count: usize) -> Vec<*mut u8> {
+        // SAFETY: the size is not 0.
+        (0..count).map(|_| unsafe { System.alloc(layout(KEPT_BYTES)) }).collect()
+    }
+
+    fn free(blocks: Vec<*mut u8>) {
+        // SAFETY: made by `blocks`, and taken back where they were kept.
+        blocks.into_iter().for_each(|block| unsafe { System.dealloc(block, layout(KEPT_BYTES)) });
+    }
+
+    #[test]
+    fn sizes_have_classes_that_hold_them() {
+        for size in 1..=KEPT_BYTES {
+            let (class, bytes) = class(layout(size)).expect("a class");
+            assert!(class < CLASSES && bytes >= size && bytes - size < STEP && bytes == (class + 1) * STEP);
+        }
+        for other in [layout(0), layout(KEPT_BYTES + 1), Layout::from_size_align(64, 16).expect("a layout")] {
+            assert_eq!(class(other), None);
+        }
+    }
+
+    #[test]
+    fn a_thread_keeps_none_until_told_and_then_so_many() {
+        std::thread::spawn(|| {
+            let last = CLASSES - 1;
+            let blocks = blocks(KEPT as usize + 1);
+            // SAFETY: blocks of the class that nobody uses.
+            unsafe {
+                assert!(!keep(last, blocks[0]));
+                keep_here();
+                let kept = blocks.iter().filter(|&&block| keep(last, block)).count();
+                assert_eq!(kept, KEPT as usize);
+            }
+            // The last one comes back first.
+            let back: Vec<_> = std::iter::from_fn(|| take(last)).collect();
+            assert!(back.iter().eq(blocks[..KEPT as usize].iter().rev()));
+            assert_eq!(take(0), None);
+            free(blocks);
+        })
+        .join()
+        .expect("no assertion fails");
     }
 }
