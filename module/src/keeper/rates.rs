@@ -61,9 +61,9 @@ pub struct Picture {
     pub run: (Times, Times),
 }
 
-/// What happened in queues while they were not shown one by one.
+/// What happened in a queue, or in several while they were not shown one by one.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Others {
+pub struct Happened {
     pub totals: Totals,
     pub wait: Times,
     pub run: Times,
@@ -91,7 +91,7 @@ struct State {
     starts: Starts,
     /// Queues that have series of their own; a place is kept until the queue is gone.
     shown: BTreeSet<(i32, Box<[u8]>)>,
-    others: Others,
+    others: Happened,
 }
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
@@ -106,7 +106,7 @@ fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
         queues: 0,
         starts: Starts::default(),
         shown: BTreeSet::new(),
-        others: Others::default(),
+        others: Happened::default(),
     }))
 }
 
@@ -124,7 +124,7 @@ impl State {
     }
 
     /// A queue, and where it counts besides.
-    fn get_mut(&mut self, db: i32, queue: &[u8]) -> Option<(&mut Followed, Option<&mut Others>)> {
+    fn get_mut(&mut self, db: i32, queue: &[u8]) -> Option<(&mut Followed, Option<&mut Happened>)> {
         let Self { databases, others, .. } = self;
         let followed = databases.iter_mut().find(|(of, _)| *of == db)?.1.get_mut(queue).map(Box::as_mut)?;
         let others = (!followed.shown).then_some(others);
@@ -154,7 +154,7 @@ impl State {
 }
 
 impl Followed {
-    fn count(&mut self, others: Option<&mut Others>, which: fn(&mut Totals) -> &mut u64, counted: bool) {
+    fn count(&mut self, others: Option<&mut Happened>, which: fn(&mut Totals) -> &mut u64, counted: bool) {
         *which(&mut self.totals) += u64::from(counted);
         if let Some(others) = others {
             *which(&mut others.totals) += u64::from(counted);
@@ -218,7 +218,7 @@ pub fn keep_shown_within(limit: usize) {
 }
 
 /// What happened in queues without series of their own.
-pub fn others() -> Others {
+pub fn others() -> Happened {
     with(|state| state.others)
 }
 

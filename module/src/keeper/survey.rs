@@ -7,8 +7,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::rates::Happened;
 use super::{admission, guard, node, profiles, queues, rates, sizes, trims};
-use crate::metrics::snapshot::{self, NodeFacts, PolicyFacts, QueueFacts, Rest, Snapshot};
+use crate::metrics::snapshot::{self, NodeFacts, PolicyFacts, QueueFacts, Rest, Snapshot, Standing};
 use crate::metrics::{self, label};
 use crate::policy::member::{Policy, State as PolicyState};
 use crate::queue::job::QueueKeys;
@@ -107,11 +108,15 @@ fn look(context: Context, db: i32, name: &QueueName, now: u64, walk: &mut Walk) 
     if store.kind(&keys.meta) != Kind::Hash {
         return;
     }
-    let counts = Counts::read(&store, &keys);
-    let ages = Ages::read(&store, name, &keys, now).unwrap_or_default();
-    let (picture, size) = (rates::picture(db, name), sizes::of(db, name, &counts).unwrap_or_default());
+    let (counts, picture) = (Counts::read(&store, &keys), rates::picture(db, name));
+    let standing = Standing {
+        counts,
+        ages: Ages::read(&store, name, &keys, now).unwrap_or_default(),
+        failed_last_hour: picture.failed_last_hour,
+        size: sizes::of(db, name, &counts).unwrap_or_default(),
+    };
     if !rates::shown(db, name) {
-        return walk.rest.add(counts, ages, picture.failed_last_hour, size);
+        return walk.rest.add(&standing);
     }
     let text = name.display();
     let (prefix, queue) = label::split(&text, |other| queues::knows(db, other.as_bytes()));
@@ -120,22 +125,15 @@ fn look(context: Context, db: i32, name: &QueueName, now: u64, walk: &mut Walk) 
         name: name.clone(),
         prefix,
         queue,
-        counts,
-        ages,
-        totals: picture.totals,
-        failed_last_hour: picture.failed_last_hour,
-        wait: picture.wait.0,
-        run: picture.run.0,
-        size,
+        standing,
+        happened: Happened { totals: picture.totals, wait: picture.wait.0, run: picture.run.0 },
         limits: profiles::limits(context, name, &keys),
         verdicts: guard::of(db, name).policies,
     });
 }
 
 fn publish(context: Context, walk: Walk) {
-    let others = rates::others();
-    let mut rest = walk.rest;
-    (rest.totals, rest.wait, rest.run) = (others.totals, others.wait, others.run);
+    let rest = Rest { happened: rates::others(), ..walk.rest };
     let (used_memory, max_memory) = node::memory();
     let (registry, (queues_followed, running_jobs_timed)) = (queues::snapshot(), rates::sizes());
     snapshot::publish(Snapshot {

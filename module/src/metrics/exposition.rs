@@ -10,8 +10,9 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::snapshot::{PolicyFacts, QueueFacts, Snapshot};
+use super::snapshot::{PolicyFacts, QueueFacts, Snapshot, Standing};
 use super::times::{BOUNDS_US, Times};
+use crate::keeper::rates::{Happened, Totals};
 use crate::policy::times::Times as PolicyTimes;
 use crate::queue::profile::FIELDS;
 
@@ -78,74 +79,45 @@ fn histogram(metric: &mut MetricEncoder<'_>, labels: &Labels<'_>, times: &Times)
     metric.encode_family(labels)?.encode_histogram::<NoLabelSet>(sum, times.count(), &buckets, None)
 }
 
-/// A number of a queue, and its sum over the others.
-type QueueNumber = (&'static str, &'static str, fn(&QueueFacts) -> f64, fn(&Snapshot) -> f64);
+/// Name and help of what each queue has and the others have together, and how it is read.
+type Of<From, Value> = (&'static str, &'static str, fn(&From) -> Value);
 
 const SECONDS: f64 = 1000.0;
 
-/// Gauges of each queue.
-const STATES: [QueueNumber; 11] = [
-    (
-        "bullmq_queue_waiting",
-        "Jobs that wait, those of a paused queue included",
-        |queue| (queue.counts.waiting + queue.counts.paused) as f64,
-        |all| all.rest.counts.waiting as f64,
-    ),
-    ("bullmq_queue_active", "Jobs that run", |queue| queue.counts.active as f64, |all| all.rest.counts.active as f64),
-    (
-        "bullmq_queue_delayed",
-        "Jobs that wait for their time",
-        |queue| queue.counts.delayed as f64,
-        |all| all.rest.counts.delayed as f64,
-    ),
-    (
-        "bullmq_queue_prioritized",
-        "Jobs with a priority that wait",
-        |queue| queue.counts.prioritized as f64,
-        |all| all.rest.counts.prioritized as f64,
-    ),
-    (
-        "bullmq_queue_waiting_children",
-        "Jobs that wait for their children",
-        |queue| queue.counts.waiting_children as f64,
-        |all| all.rest.counts.waiting_children as f64,
-    ),
-    (
-        "bullmq_queue_completed",
-        "Completed jobs that are kept",
-        |queue| queue.counts.completed as f64,
-        |all| all.rest.counts.completed as f64,
-    ),
-    (
-        "bullmq_queue_failed",
-        "Failed jobs that are kept",
-        |queue| queue.counts.failed as f64,
-        |all| all.rest.counts.failed as f64,
-    ),
-    (
-        "bullmq_queue_stalled",
-        "Of the ten longest running jobs those whose lock has run out",
-        |queue| queue.ages.stalled as f64,
-        |all| all.rest.ages.stalled as f64,
-    ),
-    (
-        "bullmq_queue_oldest_waiting_seconds",
-        "For how long the oldest waiting job has been due",
-        |queue| queue.ages.oldest_waiting_ms as f64 / SECONDS,
-        |all| all.rest.ages.oldest_waiting_ms as f64 / SECONDS,
-    ),
-    (
-        "bullmq_queue_oldest_active_seconds",
-        "For how long the longest running job has run",
-        |queue| queue.ages.oldest_active_ms as f64 / SECONDS,
-        |all| all.rest.ages.oldest_active_ms as f64 / SECONDS,
-    ),
-    (
-        "bullmq_queue_failed_last_hour",
-        "Jobs that failed for good within the last hour",
-        |queue| queue.failed_last_hour as f64,
-        |all| all.rest.failed_last_hour as f64,
-    ),
+const STATES: [Of<Standing, f64>; 11] = [
+    ("bullmq_queue_waiting", "Jobs that wait, those of a paused queue included", |now| {
+        (now.counts.waiting + now.counts.paused) as f64
+    }),
+    ("bullmq_queue_active", "Jobs that run", |now| now.counts.active as f64),
+    ("bullmq_queue_delayed", "Jobs that wait for their time", |now| now.counts.delayed as f64),
+    ("bullmq_queue_prioritized", "Jobs with a priority that wait", |now| now.counts.prioritized as f64),
+    ("bullmq_queue_waiting_children", "Jobs that wait for their children", |now| now.counts.waiting_children as f64),
+    ("bullmq_queue_completed", "Completed jobs that are kept", |now| now.counts.completed as f64),
+    ("bullmq_queue_failed", "Failed jobs that are kept", |now| now.counts.failed as f64),
+    ("bullmq_queue_stalled", "Of the ten longest running jobs those whose lock has run out", |now| {
+        now.ages.stalled as f64
+    }),
+    ("bullmq_queue_oldest_waiting_seconds", "For how long the oldest waiting job has been due", |now| {
+        now.ages.oldest_waiting_ms as f64 / SECONDS
+    }),
+    ("bullmq_queue_oldest_active_seconds", "For how long the longest running job has run", |now| {
+        now.ages.oldest_active_ms as f64 / SECONDS
+    }),
+    ("bullmq_queue_failed_last_hour", "Jobs that failed for good within the last hour", |now| {
+        now.failed_last_hour as f64
+    }),
+];
+
+const TOTALS: [Of<Totals, u64>; 4] = [
+    ("bullmq_jobs_added", "Jobs added", |totals| totals.added),
+    ("bullmq_jobs_completed", "Jobs completed, those that were removed at once included", |totals| totals.completed),
+    ("bullmq_jobs_failed", "Jobs failed for good", |totals| totals.failed),
+    ("bullmq_jobs_stalled", "Times that a job was taken back from a silent worker", |totals| totals.stalled),
+];
+
+const TIMES: [Of<Happened, Times>; 2] = [
+    ("bullmq_job_wait_seconds", "From when a job is due to its first start", |all| all.wait),
+    ("bullmq_job_duration_seconds", "From a job's last start to its end", |all| all.run),
 ];
 
 impl Shown {
@@ -160,35 +132,31 @@ impl Shown {
         self.snapshot.node.primary && self.only.is_none()
     }
 
+    /// Each queue, and the others as one more where the reader may see them.
+    fn all<'a>(&'a self, dbs: &'a Dbs) -> impl Iterator<Item = (Labels<'a>, &'a Standing, &'a Happened)> {
+        let rest = self.with_others().then_some(&self.snapshot.rest);
+        self.queues()
+            .map(|queue| (dbs.labels(queue), &queue.standing, &queue.happened))
+            .chain(rest.map(|rest| (others(), &rest.standing, &rest.happened)))
+    }
+
     fn queue_states(&self, out: &mut Out<'_>) -> Done {
         let dbs = Dbs::default();
-        for (name, help, of, of_others) in STATES {
+        for (name, help, of) in STATES {
             let mut metric = out.metric(name, help, MetricType::Gauge)?;
-            for queue in self.queues() {
-                gauge(&mut metric, &dbs.labels(queue), of(queue))?;
-            }
-            if self.with_others() {
-                gauge(&mut metric, &others(), of_others(&self.snapshot))?;
+            for (labels, standing, _) in self.all(&dbs) {
+                gauge(&mut metric, &labels, of(standing))?;
             }
         }
         let mut metric = out.metric("bullmq_queue_paused", "1 where the queue is paused", MetricType::Gauge)?;
         for queue in self.queues() {
-            gauge(&mut metric, &dbs.labels(queue), f64::from(u8::from(queue.counts.is_paused)))?;
+            gauge(&mut metric, &dbs.labels(queue), f64::from(u8::from(queue.standing.counts.is_paused)))?;
         }
         let help = "Bytes that the queue takes, estimated by samples";
         let mut metric = out.metric("bullmq_queue_bytes", help, MetricType::Gauge)?;
-        for queue in self.queues() {
-            for (class, bytes) in queue.size.classes() {
-                let mut labels = dbs.labels(queue);
-                labels.push(("class", class));
-                gauge(&mut metric, &labels, bytes as f64)?;
-            }
-        }
-        if self.with_others() {
-            for (class, bytes) in self.snapshot.rest.size.classes() {
-                let mut labels = others();
-                labels.push(("class", class));
-                gauge(&mut metric, &labels, bytes as f64)?;
+        for (labels, standing, _) in self.all(&dbs) {
+            for (class, bytes) in standing.size.classes() {
+                gauge(&mut metric, &[&labels[..], &[("class", class)]].concat(), bytes as f64)?;
             }
         }
         let help = "Limits of the queue's profile; retention in seconds, sizes in bytes";
@@ -207,48 +175,17 @@ impl Shown {
     }
 
     fn queue_events(&self, out: &mut Out<'_>) -> Done {
-        type Total = (&'static str, &'static str, fn(&crate::keeper::rates::Totals) -> u64);
-        const TOTALS: [Total; 4] = [
-            ("bullmq_jobs_added", "Jobs added", |totals| totals.added),
-            ("bullmq_jobs_completed", "Jobs completed, those that were removed at once included", |totals| {
-                totals.completed
-            }),
-            ("bullmq_jobs_failed", "Jobs failed for good", |totals| totals.failed),
-            ("bullmq_jobs_stalled", "Times that a job was taken back from a silent worker", |totals| totals.stalled),
-        ];
         let dbs = Dbs::default();
-        let rest = &self.snapshot.rest;
         for (name, help, of) in TOTALS {
             let mut metric = out.metric(name, help, MetricType::Counter)?;
-            for queue in self.queues() {
-                counter(&mut metric, &dbs.labels(queue), of(&queue.totals))?;
-            }
-            if self.with_others() {
-                counter(&mut metric, &others(), of(&rest.totals))?;
+            for (labels, _, happened) in self.all(&dbs) {
+                counter(&mut metric, &labels, of(&happened.totals))?;
             }
         }
-        type Timed = (&'static str, &'static str, fn(&QueueFacts) -> &Times, fn(&Snapshot) -> &Times);
-        const TIMES: [Timed; 2] = [
-            (
-                "bullmq_job_wait_seconds",
-                "From when a job is due to its first start",
-                |queue| &queue.wait,
-                |all| &all.rest.wait,
-            ),
-            (
-                "bullmq_job_duration_seconds",
-                "From a job's last start to its end",
-                |queue| &queue.run,
-                |all| &all.rest.run,
-            ),
-        ];
-        for (name, help, of, of_others) in TIMES {
+        for (name, help, of) in TIMES {
             let mut metric = out.metric(name, help, MetricType::Histogram)?;
-            for queue in self.queues() {
-                histogram(&mut metric, &dbs.labels(queue), of(queue))?;
-            }
-            if self.with_others() {
-                histogram(&mut metric, &others(), of_others(&self.snapshot))?;
+            for (labels, _, happened) in self.all(&dbs) {
+                histogram(&mut metric, &labels, &of(happened))?;
             }
         }
         Ok(())

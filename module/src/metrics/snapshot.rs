@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::times::Times;
 use crate::keeper::guard::{Counts as GuardCounts, Verdicts};
-use crate::keeper::rates::Totals;
+use crate::keeper::rates::Happened;
 use crate::keeper::sizes::Size;
 use crate::policy::times::Times as PolicyTimes;
 use crate::queue::keys::QueueName;
@@ -78,32 +77,31 @@ pub struct QueueFacts {
     /// Prefix and name for labels.
     pub prefix: String,
     pub queue: String,
-    pub counts: Counts,
-    pub ages: Ages,
-    pub totals: Totals,
-    pub failed_last_hour: u64,
+    pub standing: Standing,
     /// Since the start.
-    pub wait: Times,
-    pub run: Times,
-    pub size: Size,
+    pub happened: Happened,
     pub limits: Limits,
     /// By the policy's name.
     pub verdicts: BTreeMap<String, Verdicts>,
+}
+
+/// How a queue, or several together, stand at this moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing {
+    pub counts: Counts,
+    /// Of several queues the highest ages, and the sum of stalled jobs.
+    pub ages: Ages,
+    pub failed_last_hour: u64,
+    pub size: Size,
 }
 
 /// Queues that are not shown one by one.
 #[derive(Clone, Debug, Default)]
 pub struct Rest {
     pub queues: u64,
-    pub counts: Counts,
-    /// Of the ages the highest, of stalled jobs the sum.
-    pub ages: Ages,
-    pub failed_last_hour: u64,
-    pub size: Size,
-    /// What happened in queues while they were not shown.
-    pub totals: Totals,
-    pub wait: Times,
-    pub run: Times,
+    pub standing: Standing,
+    /// While they were not shown.
+    pub happened: Happened,
 }
 
 static NEWEST: Mutex<Option<Arc<Snapshot>>> = Mutex::new(None);
@@ -125,20 +123,22 @@ pub fn publish(mut snapshot: Snapshot) {
 
 impl Rest {
     /// One more queue that has no series of its own.
-    pub fn add(&mut self, counts: Counts, ages: Ages, failed_last_hour: u64, size: Size) {
+    pub fn add(&mut self, queue: &Standing) {
         self.queues += 1;
-        let sum = &mut self.counts;
-        sum.waiting += counts.waiting + counts.paused;
+        let all = &mut self.standing;
+        let (sum, counts) = (&mut all.counts, queue.counts);
+        sum.waiting += counts.waiting;
+        sum.paused += counts.paused;
         sum.active += counts.active;
         sum.delayed += counts.delayed;
         sum.prioritized += counts.prioritized;
         sum.waiting_children += counts.waiting_children;
         sum.completed += counts.completed;
         sum.failed += counts.failed;
-        self.ages.oldest_waiting_ms = self.ages.oldest_waiting_ms.max(ages.oldest_waiting_ms);
-        self.ages.oldest_active_ms = self.ages.oldest_active_ms.max(ages.oldest_active_ms);
-        self.ages.stalled += ages.stalled;
-        self.failed_last_hour += failed_last_hour;
-        self.size.add(&size);
+        all.ages.oldest_waiting_ms = all.ages.oldest_waiting_ms.max(queue.ages.oldest_waiting_ms);
+        all.ages.oldest_active_ms = all.ages.oldest_active_ms.max(queue.ages.oldest_active_ms);
+        all.ages.stalled += queue.ages.stalled;
+        all.failed_last_hour += queue.failed_last_hour;
+        all.size.add(&queue.size);
     }
 }
