@@ -75,6 +75,14 @@ fn the_job_makes_the_cluster_twice_the_same_roles_move_and_new_addresses_heal() 
     assert!(pods.is_primary(replica) && !pods.is_primary(before));
     pods.await_ready();
     assert_eq!(jobs(&pods), "22");
+    // Two primaries are in one zone now. The Job spreads them.
+    if engine::chosen() == engine::DEFAULT {
+        let said = pods.init(&list);
+        assert!(said.contains(&format!("{} in zone-b is the primary", pods.address(before))), "{said}");
+        assert!(pods.is_primary(before) && !pods.is_primary(replica));
+        let output = pods.run(before, "hand-over", &[], &[]);
+        assert!(output.status.success(), "{}", all(&output));
+    }
 
     // With its replica away a primary waits for it, until its time is up.
     pods.stop(before, "TERM");
@@ -125,7 +133,9 @@ fn the_job_makes_the_cluster_twice_the_same_roles_move_and_new_addresses_heal() 
     assert_eq!(ids(&pods.story()), ids(&story), "the same nodes");
     assert_eq!(jobs(&pods), "22");
     assert!(pods.run(1, "peers", &["--once"], &[]).stdout.is_empty(), "there is nothing left to do");
-    pods.init(&list);
+    if engine::chosen() == engine::DEFAULT {
+        pods.init(&list);
+    }
 }
 
 /// One server by itself, without users and without the module: what it says to the probes is the server's own.
