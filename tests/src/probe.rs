@@ -79,6 +79,7 @@ pub struct Latency {
     pub samples: usize,
     pub p50: Duration,
     pub p99: Duration,
+    pub p999: Duration,
     pub max: Duration,
     /// The longest wait without what other programs took from it. What the server's other threads ran in that time is
     /// never taken for another program's. Equals `max` for a probe that watches nothing.
@@ -154,7 +155,16 @@ impl Probe {
         let mut long: Vec<_> = waits.iter().map(Wait::long).collect();
         long.sort_unstable();
         let at = |share: f64| long[((long.len() - 1) as f64 * share) as usize];
-        Latency { samples: long.len(), p50: at(0.50), p99: at(0.99), max: at(1.0), own, foreign, served }
+        Latency {
+            samples: long.len(),
+            p50: at(0.50),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: at(1.0),
+            own,
+            foreign,
+            served,
+        }
     }
 }
 

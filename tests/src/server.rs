@@ -27,6 +27,8 @@ pub struct Builder {
     mode: Mode,
     lines: Vec<String>,
     files: Vec<(String, PathBuf)>,
+    environment: Vec<(String, String)>,
+    file_limit: Option<u64>,
 }
 
 impl Builder {
@@ -68,6 +70,18 @@ impl Builder {
     /// Copies a file or a folder into the server's own folder under this name before it starts.
     pub fn with_file(mut self, name: &str, from: impl Into<PathBuf>) -> Self {
         self.files.push((name.to_owned(), from.into()));
+        self
+    }
+
+    /// A variable of the server's environment.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// No file of the server may grow beyond so many bytes, as if the disk were full; [`Server::free_disk`] lifts it.
+    pub fn full_disk_at(mut self, bytes: u64) -> Self {
+        self.file_limit = Some(bytes);
         self
     }
 
@@ -129,6 +143,8 @@ impl Server {
             mode: Mode::chosen(),
             lines: vec![],
             files: vec![],
+            environment: vec![],
+            file_limit: None,
         }
     }
 
@@ -202,6 +218,18 @@ impl Server {
         if self.builder.mode == Mode::Cluster {
             mode::take_all_slots(&mut self.client());
         }
+    }
+
+    /// Lifts the limit of [`Builder::full_disk_at`], for later starts too.
+    ///
+    /// # Panics
+    /// Where prlimit does not run.
+    pub fn free_disk(&mut self) {
+        self.builder.file_limit = None;
+        let id = self.process().to_string();
+        let output = Command::new("prlimit").args(["--pid", &id, "--fsize=unlimited"]).output();
+        let done = output.unwrap_or_else(|error| panic!("prlimit does not run ({error}): install util-linux"));
+        assert!(done.status.success(), "prlimit: {}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// The exit status, where the process has ended.
@@ -298,8 +326,10 @@ impl Server {
         self.logged = self.log().len();
         let config = self.dir.join("redis.conf");
         fs::write(&config, self.config_text()).map_err(|error| error.to_string())?;
-        let child = Command::new(&self.binary)
+        let child = self
+            .command()
             .arg(&config)
+            .envs(self.builder.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -318,6 +348,15 @@ impl Server {
             thread::sleep(Duration::from_millis(5));
         }
         Err(format!("no PONG within {PATIENCE:?}"))
+    }
+
+    /// The server, where it is limited through prlimit (util-linux): a write beyond the limit is an error, not a signal.
+    fn command(&self) -> Command {
+        let Some(bytes) = self.builder.file_limit else { return Command::new(&self.binary) };
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec prlimit --fsize=\"$0\":unlimited \"$@\""]);
+        command.arg(bytes.to_string()).arg(&self.binary);
+        command
     }
 
     /// The server that answers is this one, not another test's on the same port.

@@ -1,11 +1,17 @@
 //! The faults of `scripts/soak`, short: each scenario ends by itself and says its seed where it fails.
 
+use bull_tests::soak::kills::{Keeping, kills};
 use bull_tests::soak::trims::{self, Wanted};
 use bull_tests::soak::{calls, faults, torn};
 
 #[test]
 fn kills_lose_no_acknowledged_job() {
-    println!("{}", faults::kills(6, 11, "always").markdown());
+    println!("{}", kills(6, 11, Keeping::Always).markdown());
+}
+
+#[test]
+fn kills_with_snapshots_alone_lose_only_what_came_after_the_last() {
+    println!("{}", kills(4, 18, Keeping::Snapshots).markdown());
 }
 
 #[test]
@@ -35,7 +41,7 @@ fn memory_comes_back() {
 
 #[test]
 fn an_aof_cut_anywhere_has_no_torn_job() {
-    println!("{}", torn::truncations(1500, 15).markdown());
+    println!("{}", torn::truncations(10_000, 40, 15).markdown());
 }
 
 #[test]

@@ -1,72 +1,155 @@
-//! The long form of `tests/tests/faults.rs`: the same scenarios with more faults, for as long as asked.
+//! The long form of `tests/tests/faults.rs` and `fault_matrix.rs`: the same scenarios with more faults, for as long as asked.
+//! Each leaves a line in target/soak/results.jsonl, from which `soak report` writes the tables of docs/trust.md.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bull_tests::soak::kills::{Keeping, kills};
 use bull_tests::soak::trims::{self, Wanted};
-use bull_tests::soak::{HEADER, Row, Seed, calls, faults, torn};
-use clap::Parser;
+use bull_tests::soak::{HEADER, Row, Seed, calls, faults, matrix, pace, report, torn};
+use clap::{Parser, Subcommand};
 
 /// Faults under a real load, from a seed. Stops at the first job lost, doubled or torn.
 #[derive(Debug, Parser)]
 #[command(name = "soak")]
 struct Options {
     /// Seed of the schedule; the clock's where it is not given.
-    #[arg(long)]
+    #[arg(long, global = true)]
     seed: Option<u64>,
-    /// Kills in each round, half of them with appendfsync always.
-    #[arg(long, default_value_t = 20)]
-    kills: u64,
-    /// Failovers in each round.
-    #[arg(long, default_value_t = 20)]
-    failovers: u64,
-    /// Failovers in the middle of a trim, and as many in the middle of the retention, in each round.
-    #[arg(long, default_value_t = 20)]
-    trim_failovers: u64,
-    /// Pauses, reloads and resynchronisations in each round.
-    #[arg(long, default_value_t = 60)]
-    disturbances: u64,
-    /// Rounds of adding and trimming 5,000 jobs.
-    #[arg(long, default_value_t = 20)]
-    cycles: u64,
-    /// Bytes of an AOF's tail to cut at, each of them.
-    #[arg(long, default_value_t = 2000)]
-    truncations: usize,
-    /// Random calls in each round.
-    #[arg(long, default_value_t = 1_000_000)]
-    calls: u64,
     /// Begins rounds until so many minutes have passed; one round by default.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, global = true, default_value_t = 0)]
     minutes: u64,
+    #[command(subcommand)]
+    what: Option<What>,
 }
 
-fn main() {
+#[derive(Clone, Debug, Subcommand)]
+enum What {
+    /// A round of everything, some minutes.
+    All,
+    /// Cuts an AOF at each byte of its tail.
+    Truncate {
+        #[arg(long, default_value_t = 65_536)]
+        bytes: usize,
+        /// One cut of so many bytes.
+        #[arg(long, default_value_t = 1)]
+        every: u64,
+    },
+    /// Kill -9 under load, so often by each way of keeping data.
+    Kills {
+        #[arg(long, default_value_t = 200)]
+        count: u64,
+    },
+    /// The rows of the fault matrix: disk, clock, links, roles, databases, children.
+    Matrix {
+        /// How much longer than in the tests.
+        #[arg(long, default_value_t = 10)]
+        times: u64,
+    },
+    /// Random calls of every command.
+    Calls {
+        #[arg(long, default_value_t = 10_000_000)]
+        count: u64,
+    },
+    /// Failovers, also in the middle of trims, pauses, reloads, resynchronisations.
+    Roles {
+        #[arg(long, default_value_t = 100)]
+        count: u64,
+    },
+    /// Rounds of adding and trimming 5,000 jobs: the slope of used memory.
+    Memory {
+        #[arg(long, default_value_t = 60)]
+        rounds: u64,
+    },
+    /// A PING a millisecond at rest and under load.
+    Pace {
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
+    /// Writes the tables of docs/trust.md from what the runs left.
+    Report,
+}
+
+type Scenario = (&'static str, Box<dyn Fn(u64) -> Row>);
+
+fn scenarios(what: &What) -> Vec<Scenario> {
+    fn one(name: &'static str, run: impl Fn(u64) -> Row + 'static) -> Scenario {
+        (name, Box::new(run))
+    }
+    match what.clone() {
+        What::All => {
+            let parts = [
+                What::Kills { count: 15 },
+                What::Roles { count: 10 },
+                What::Matrix { times: 2 },
+                What::Memory { rounds: 12 },
+                What::Truncate { bytes: 20_000, every: 30 },
+                What::Calls { count: 200_000 },
+            ];
+            parts.iter().flat_map(scenarios).collect()
+        }
+        What::Truncate { bytes, every } => vec![one("truncate", move |seed| torn::truncations(bytes, every, seed))],
+        What::Kills { count } => [Keeping::Always, Keeping::EverySecond, Keeping::Snapshots]
+            .into_iter()
+            .map(|keeping| one("kills", move |seed| kills(count, seed, keeping)))
+            .collect(),
+        What::Matrix { times } => {
+            matrix::ALL.into_iter().map(|(name, run)| one(name, move |seed| run(times, seed))).collect()
+        }
+        What::Calls { count } => vec![one("calls", move |seed| calls::calls(count, seed))],
+        What::Roles { count } => vec![
+            one("failovers", move |seed| faults::failovers(count, seed)),
+            one("trims", move |seed| trims::trims(count, seed, Wanted::ByClient)),
+            one("retention", move |seed| trims::trims(count, seed, Wanted::ByProfile)),
+            one("disturbances", move |seed| faults::disturbances(3 * count, seed)),
+        ],
+        What::Memory { rounds } => vec![one("memory", move |seed| faults::memory(rounds, 5000, seed))],
+        What::Pace { seconds } => vec![one("pace", move |seed| pace::pace(seconds, seed))],
+        What::Report => vec![],
+    }
+}
+
+fn main() -> ExitCode {
     let options = Options::parse();
+    let what = options.what.unwrap_or(What::All);
+    if matches!(what, What::Report) {
+        return match report::write() {
+            Ok(came) => {
+                println!("{came} runs came to {}", report::document().display());
+                ExitCode::SUCCESS
+            }
+            Err(text) => {
+                eprintln!("soak: {text}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_secs());
     let mut seed = Seed(options.seed.unwrap_or_else(clock));
     println!("seed {}\n{HEADER}", seed.0);
     let end = Instant::now() + Duration::from_secs(options.minutes * 60);
     loop {
-        round(&options, &mut seed);
-        if Instant::now() >= end {
-            break;
+        for (name, run) in scenarios(&what) {
+            let seed = seed.draw() >> 32;
+            let outcome = catch_unwind(AssertUnwindSafe(|| run(seed))).map_err(|panic| {
+                let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+                format!("seed {seed}: {}", text.unwrap_or("a panic without a text"))
+            });
+            report::record(name, &outcome);
+            match outcome {
+                Ok(row) => println!("{}", row.markdown()),
+                Err(text) => {
+                    eprintln!("soak: {name} failed: {text}");
+                    return ExitCode::FAILURE;
+                }
+            }
+            if options.minutes > 0 && Instant::now() >= end {
+                return ExitCode::SUCCESS;
+            }
         }
-    }
-}
-
-fn round(options: &Options, seed: &mut Seed) {
-    let half = options.kills / 2;
-    let scenarios: [(bool, &dyn Fn(u64) -> Row); 9] = [
-        (half > 0, &|seed| faults::kills(half, seed, "always")),
-        (half > 0, &|seed| faults::kills(options.kills - half, seed, "everysec")),
-        (options.failovers > 0, &|seed| faults::failovers(options.failovers, seed)),
-        (options.trim_failovers > 0, &|seed| trims::trims(options.trim_failovers, seed, Wanted::ByClient)),
-        (options.trim_failovers > 0, &|seed| trims::trims(options.trim_failovers, seed, Wanted::ByProfile)),
-        (options.disturbances > 0, &|seed| faults::disturbances(options.disturbances, seed)),
-        (options.cycles > 5, &|seed| faults::memory(options.cycles, 5000, seed)),
-        (options.truncations > 0, &|seed| torn::truncations(options.truncations, seed)),
-        (options.calls > 0, &|seed| calls::calls(options.calls, seed)),
-    ];
-    for (_, run) in scenarios.iter().filter(|(wanted, _)| *wanted) {
-        println!("{}", run(seed.draw() >> 32).markdown());
+        if Instant::now() >= end {
+            return ExitCode::SUCCESS;
+        }
     }
 }

@@ -72,7 +72,15 @@ impl Drop for Checks {
 /// # Panics
 /// Where it finds something.
 pub fn must_be_sound(what: &str, seed: u64, server: &Server) {
-    let reply = server.client().ok(&["BULL.CHECK", QUEUE]);
+    must_be_sound_by(what, seed, &mut server.client());
+}
+
+/// As [`must_be_sound`], on this connection.
+///
+/// # Panics
+/// Where it finds something.
+pub fn must_be_sound_by(what: &str, seed: u64, client: &mut Client) {
+    let reply = client.ok(&["BULL.CHECK", QUEUE]);
     let found = findings(&reply);
     assert!(found.is_empty(), "{what}, seed {seed}: BULL.CHECK found {found:?}");
 }

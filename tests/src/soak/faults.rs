@@ -13,17 +13,17 @@ use super::{Row, Seed};
 use crate::{Client, Dump, Server};
 
 /// Jobs a second that the load sends.
-const RATE: u32 = 300;
+pub(super) const RATE: u32 = 300;
 
 /// Trims finished jobs again and again, whatever becomes of the server.
-struct Trims {
-    port: Arc<AtomicU16>,
+pub(super) struct Trims {
+    pub(super) port: Arc<AtomicU16>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<u64>>,
 }
 
 impl Trims {
-    fn start(port: u16) -> Trims {
+    pub(super) fn start(port: u16) -> Trims {
         let (port, stop) = (Arc::new(AtomicU16::new(port)), Arc::new(AtomicBool::new(false)));
         let (at, stopped) = (Arc::clone(&port), Arc::clone(&stop));
         let thread = thread::spawn(move || {
@@ -45,7 +45,7 @@ impl Trims {
         Trims { port, stop, thread: Some(thread) }
     }
 
-    fn stop(mut self) -> u64 {
+    pub(super) fn stop(mut self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().expect("one thread").join().expect("the trims' thread")
     }
@@ -57,12 +57,12 @@ impl Drop for Trims {
     }
 }
 
-fn verdict(what: &str, seed: u64, found: &Findings, said: &Said) {
+pub(super) fn verdict(what: &str, seed: u64, found: &Findings, said: &Said) {
     assert!(said.drained, "{what}, seed {seed}: jobs that can run were left: {}", said.left);
     assert!(found.is_clean(), "{what}, seed {seed}:\n{}", found.text());
 }
 
-fn row(scenario: &'static str, seed: u64, faults: u64, said: &Said, start: Instant, note: String) -> Row {
+pub(super) fn row(scenario: &'static str, seed: u64, faults: u64, said: &Said, start: Instant, note: String) -> Row {
     // A scenario that found something has panicked.
     Row { scenario, seed, faults, acked: said.acked.len() as u64, took: start.elapsed(), note, ..Row::default() }
 }
@@ -76,46 +76,6 @@ pub(super) fn must_equal(what: &str, seed: u64, one: &Dump, two: &Dump, names: [
     };
     let diff = lasting(one).diff(&lasting(two), names);
     assert!(diff.is_empty(), "{what}, seed {seed}:\n{diff}");
-}
-
-/// Kill -9 with an AOF, `count` times. `fsync` is a value of appendfsync.
-pub fn kills(count: u64, seed: u64, fsync: &str) -> Row {
-    let start = Instant::now();
-    let mut schedule = Seed(seed);
-    let mut server = Server::builder().appendonly(true).config(format!("appendfsync {fsync}")).start();
-    let load = Load::start(server.port(), seed, RATE);
-    let trims = Trims::start(server.port());
-    let checks = Checks::start(Arc::clone(&trims.port));
-    for _ in 0..count {
-        load.wait_for(load.acked() + schedule.within(5, 60) as usize);
-        thread::sleep(schedule.millis(0, 20));
-        server.kill9();
-        server.start_again();
-    }
-    let checked = checks.stop("kills", seed);
-    let trimmed = trims.stop();
-    let said = load.stop();
-    let dump = Dump::take(&mut server.client());
-    verdict("kills", seed, &judge(&dump, QUEUE, &said), &said);
-    must_be_sound("kills", seed, &server);
-    server.kill9();
-    server.start_again();
-    must_equal("kills", seed, &dump, &Dump::take(&mut server.client()), ["before the last kill", "after it"]);
-    let stock = Server::builder()
-        .with_module(false)
-        .appendonly(true)
-        .with_file("appendonlydir", server.dir().join("appendonlydir"))
-        .start();
-    must_equal("kills", seed, &dump, &Dump::take(&mut stock.client()), ["ours", "a stock server from the AOF"]);
-    let scenario = if fsync == "always" { "kill -9, appendfsync always" } else { "kill -9, appendfsync everysec" };
-    row(
-        scenario,
-        seed,
-        count,
-        &said,
-        start,
-        format!("{trimmed} trims, {checked} checks; {} adds unknown", said.unknown.len()),
-    )
 }
 
 pub(super) fn link_is_up(client: &mut Client) -> bool {
@@ -257,6 +217,29 @@ pub fn memory(cycles: u64, jobs: u64, seed: u64) -> Row {
     let (first, last) = (used[0], used[used.len() - 1]);
     let grown = last - first;
     assert!(grown < 256 * 1024, "used memory grew by {grown} bytes over {} cycles, seed {seed}", used.len());
-    let note = format!("used_memory {first} -> {last} over {} cycles of {jobs} jobs added and trimmed", used.len());
-    Row { scenario: "add and trim", seed, acked: cycles * jobs, took: start.elapsed(), note, ..Row::default() }
+    let slope = slope(&used);
+    let note = format!("bytes a round; used_memory {first} -> {last} over {} rounds of {jobs} jobs", used.len());
+    let (acked, took) = (cycles * jobs, start.elapsed());
+    Row { scenario: "add and trim", seed, acked, took, slope: Some(slope), note, ..Row::default() }
+}
+
+/// The slope of the line through these points, by least squares, a step from one to the next.
+fn slope(points: &[i64]) -> i64 {
+    let count = points.len() as f64;
+    let mean = |of: &dyn Fn(usize) -> f64| (0..points.len()).map(of).sum::<f64>() / count;
+    let (x, y) = (mean(&|at| at as f64), mean(&|at| points[at] as f64));
+    let covered = mean(&|at| (at as f64 - x) * (points[at] as f64 - y));
+    (covered / mean(&|at| (at as f64 - x).powi(2))).round() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slope;
+
+    #[test]
+    fn a_slope_is_that_of_the_line() {
+        assert_eq!(slope(&[5, 15, 25, 35]), 10);
+        assert_eq!(slope(&[7, 7, 7]), 0);
+        assert_eq!(slope(&[0, 100, 0, 100, 0]), 0);
+    }
 }

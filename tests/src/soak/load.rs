@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::workspace;
+use crate::{Client, workspace};
 
 /// The queue that the load fills.
 pub const QUEUE: &str = "bull:{soak}";
@@ -17,6 +17,8 @@ pub const QUEUE: &str = "bull:{soak}";
 pub struct Said {
     pub sent: u64,
     pub acked: BTreeMap<u64, String>,
+    /// When each acknowledgement was heard here, a moment after it was given.
+    pub heard: BTreeMap<u64, Instant>,
     pub refused: BTreeMap<u64, String>,
     pub unknown: BTreeSet<u64>,
     pub ran: BTreeSet<u64>,
@@ -30,6 +32,7 @@ pub struct Said {
 #[derive(Debug)]
 pub struct Load {
     child: Child,
+    port: u16,
     said: Arc<Mutex<Said>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -57,7 +60,7 @@ impl Load {
                 hear(&mut shared.lock().unwrap_or_else(PoisonError::into_inner), &line);
             }
         });
-        Load { child, said, reader: Some(reader) }
+        Load { child, port, said, reader: Some(reader) }
     }
 
     pub fn said(&self) -> Said {
@@ -75,9 +78,33 @@ impl Load {
     pub fn wait_for(&self, acked: usize) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.acked() < acked {
-            assert!(Instant::now() < deadline, "{} of {acked} jobs acknowledged in 60 s", self.acked());
+            assert!(
+                Instant::now() < deadline,
+                "{} of {acked} jobs acknowledged in 60 s\n{}",
+                self.acked(),
+                self.standstill()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Why nothing goes on: the load's process, what it said, and what its server says.
+    fn standstill(&self) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let process = status.lines().find(|line| line.starts_with("State")).unwrap_or("no process").to_owned();
+        let said = self.said();
+        let open = said.sent - said.acked.len() as u64 - said.refused.len() as u64 - said.unknown.len() as u64;
+        let mut out = format!("load: {process}; {} sent, {open} without an answer, {:?}\n", said.sent, said.refused);
+        match Client::connect(self.port) {
+            Ok(mut client) => {
+                for words in [&["ROLE"][..], &["CLIENT", "LIST"], &["INFO", "stats"]] {
+                    out +=
+                        &client.try_cmd(words).map_or_else(|error| error.to_string(), |reply| format!("{reply:?}\n"));
+                }
+            }
+            Err(error) => out += &error.to_string(),
+        }
+        out
     }
 
     /// Stops the producers, lets the worker finish, and answers with all that was said.
@@ -113,6 +140,7 @@ fn hear(said: &mut Said, line: &str) {
         ("S", Some(_)) => said.sent += 1,
         ("A", Some(n)) => {
             said.acked.insert(n, rest);
+            said.heard.insert(n, Instant::now());
         }
         ("R", Some(n)) => {
             said.refused.insert(n, rest);

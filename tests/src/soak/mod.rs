@@ -7,9 +7,13 @@
 pub mod calls;
 pub mod checks;
 pub mod faults;
+pub mod kills;
 pub mod load;
+pub mod matrix;
 pub mod oracle;
+pub mod pace;
 pub mod proxy;
+pub mod report;
 pub mod torn;
 pub mod trims;
 
@@ -20,12 +24,17 @@ use std::time::Duration;
 pub struct Row {
     pub scenario: &'static str,
     pub seed: u64,
+    /// Kills, cuts, calls, role changes: what was done to the servers.
     pub faults: u64,
     pub acked: u64,
     pub lost: u64,
     pub doubled: u64,
     /// Torn jobs, orphans, or keys in which two copies differ.
     pub diverged: u64,
+    /// Growth of used memory, bytes an hour or a round, as the note says.
+    pub slope: Option<i64>,
+    /// What a probe saw, without and with the load, as the report reads it.
+    pub probe: Option<serde_json::Value>,
     pub took: Duration,
     /// What else is worth a line.
     pub note: String,

@@ -1,78 +1,303 @@
-//! An AOF that ends anywhere: whatever byte the machine stopped at, no job is torn.
+//! An AOF that ends anywhere: whatever byte the machine stopped at, the server starts with the effects of whole commands,
+//! a MULTI is there whole or not at all, and no job is torn.
 //!
-//! redis-check-aof says for each length up to where the file is good, which is what a server with `aof-load-truncated yes`
-//! keeps; each such prefix is loaded into a stock server and looked at.
+//! A server with the module is started for each cut. What it keeps of the file must end where the last whole command or
+//! MULTI does; what it loads must be, by DEBUG DIGEST, what every other cut within that command gives; and once for each
+//! such end the oracle and BULL.CHECK look at it.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
-use std::time::Instant;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use super::checks::must_be_sound_by;
 use super::load::{Load, QUEUE};
 use super::oracle::structure;
 use super::{Row, Seed};
-use crate::{Dump, Server};
+use crate::checks::load as load_policy;
+use crate::server::free_port;
+use crate::wishes::{Wish, wishing};
+use crate::{Client, Dump, Server, engine, guests};
 
+const FOLDER: &str = "appendonlydir";
 const FILE: &str = "appendonlydir/appendonly.aof.1.incr.aof";
-const CHECKER: &str = "redis-check-aof";
+/// Queues that a policy pauses and resumes.
+const PAUSED: [&str; 2] = ["bull:{one}", "bull:{two}"];
+/// Servers at a time.
+const THREADS: u64 = 2;
+/// Locks and the like of the recording have run out by then, so that all starts see the same.
+const SHORT_LIVED: Duration = Duration::from_millis(2500);
+/// How long a start may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Cuts the last `tail` bytes of an AOF of mixed work at each byte.
+/// Cuts an AOF of mixed work within its last `tail` bytes, one byte of `every`, and starts a server for each.
 ///
 /// # Panics
-/// Where a prefix holds a torn job, or redis-check-aof (Debian's redis-tools) is not there.
-pub fn truncations(tail: usize, seed: u64) -> Row {
+/// With the seed and the byte, where a server does not start, keeps part of a MULTI, or holds a torn job.
+pub fn truncations(tail: usize, every: u64, seed: u64) -> Row {
     let start = Instant::now();
     let mut schedule = Seed(seed);
-    let server = Server::builder().appendonly(true).config("appendfsync no").start();
-    let load = Load::start(server.port(), seed, 300);
+    let recorder = busy_tail(tail, &mut schedule);
+    let whole = fs::read(recorder.dir().join(FILE)).expect("an AOF");
+    let ends = good_ends(&whole);
+    let shortest = whole.len().saturating_sub(tail);
+    let lengths: Vec<usize> = (shortest + 1..=whole.len()).filter(|_| schedule.within(0, every) == 0).collect();
+    thread::sleep(SHORT_LIVED);
+    let (next, open, digests) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let place = Place::new(&recorder);
+                while let Some(length) = lengths.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let left = place.try_cut(&whole, *length, &ends, &digests, seed);
+                    open.fetch_add(usize::from(left), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let open = open.into_inner();
+    let ends = digests.into_inner().unwrap_or_else(PoisonError::into_inner).len();
+    Row {
+        scenario: "AOF cut at each byte of its tail",
+        seed,
+        faults: lengths.len() as u64,
+        took: start.elapsed(),
+        note: format!("a start each; {ends} different ends, each looked at; {open} left half a MULTI in the file"),
+        ..Row::default()
+    }
+}
+
+/// What was loaded, by where the file was whole up to.
+type Digests = Mutex<BTreeMap<usize, String>>;
+
+/// A folder with the AOF's other files, and a port. Gone when dropped.
+struct Place {
+    dir: PathBuf,
+    port: u16,
+    /// Of the last start alone.
+    log: PathBuf,
+}
+
+impl Place {
+    fn new(recorder: &Server) -> Place {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("bull-torn-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(name);
+        fs::create_dir_all(dir.join(FOLDER)).expect("a folder of ours");
+        for entry in fs::read_dir(recorder.dir().join(FOLDER)).expect("the AOF's folder") {
+            let entry = entry.expect("a file");
+            fs::copy(entry.path(), dir.join(FOLDER).join(entry.file_name())).expect("a file of ours");
+        }
+        Place { log: dir.join("log"), dir, port: free_port() }
+    }
+
+    fn try_cut(&self, whole: &[u8], length: usize, ends: &[usize], digests: &Digests, seed: u64) -> bool {
+        let what = format!("an AOF cut at byte {length}");
+        fs::write(self.dir.join(FILE), &whole[..length]).expect("a file of ours");
+        let (mut running, mut client) = self.start(&what, seed);
+        let end = end_of(ends, length);
+        let open = self.leaves_open(whole.split_at(end), &what, seed);
+        // SCAN removes what has run out.
+        client.ok(&["SCAN", "0", "COUNT", "1000000"]);
+        let digest = client.ok(&["DEBUG", "DIGEST"]).text();
+        let first = {
+            let mut digests = digests.lock().unwrap_or_else(PoisonError::into_inner);
+            let there = digests.entry(end).or_default();
+            let first = there.is_empty();
+            if first {
+                there.clone_from(&digest);
+            }
+            assert_eq!(*there, digest, "cuts within one command differ: {what}, seed {seed}");
+            first
+        };
+        if first {
+            look(&mut client, &what, seed);
+        }
+        running.0.kill().expect("a process of ours");
+        running.0.wait().expect("a process of ours");
+        open
+    }
+
+    fn start(&self, what: &str, seed: u64) -> (Running, Client) {
+        let _ = fs::remove_file(&self.log);
+        let child = Command::new(engine::binary(&engine::chosen()))
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
+            .args(["--aof-load-truncated", "yes", "--enable-debug-command", "yes", "--logfile", "log"])
+            .arg("--dir")
+            .arg(&self.dir)
+            .arg("--loadmodule")
+            .arg(engine::module())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the engine runs");
+        let mut running = Running(child);
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(mut client) = Client::connect(self.port)
+                && client.try_cmd(&["PING"]).is_ok_and(|reply| reply.error().is_none())
+            {
+                return (running, client);
+            }
+            let gone = running.0.try_wait().expect("a process of ours");
+            let log = || fs::read_to_string(&self.log).unwrap_or_default();
+            assert!(gone.is_none() && Instant::now() < end, "{what}, seed {seed}: no start ({gone:?}):\n{}", log());
+            thread::sleep(Duration::from_micros(500));
+        }
+    }
+
+    /// The file has what is whole. Of what came behind it may have whole commands of the MULTI that was cut: servers before
+    /// Valkey 9.1 leave them there, and then the answer is true. The removal of what ran out may follow.
+    fn leaves_open(&self, (whole, torn): (&[u8], &[u8]), what: &str, seed: u64) -> bool {
+        let kept = fs::read(self.dir.join(FILE)).expect("an AOF");
+        assert!(kept.starts_with(whole), "{what}, seed {seed}: {} bytes kept, {} are whole", kept.len(), whole.len());
+        let behind = &kept[whole.len()..];
+        let (mut at, mut shared) = (0, 0);
+        while at < torn.len() && behind.starts_with(&torn[..at]) {
+            shared = at;
+            command(torn, &mut at);
+        }
+        let (mut at, mut closed) = (shared, false);
+        while at < behind.len() {
+            let name = command(behind, &mut at).to_ascii_uppercase();
+            closed |= name == b"EXEC";
+            let removal = [&b"SELECT"[..], b"DEL", b"UNLINK", b"MULTI", b"EXEC"].contains(&name.as_slice());
+            assert!(removal, "{what}, seed {seed}: kept behind byte {}: {}", whole.len(), behind.escape_ascii());
+        }
+        shared > 0 && !closed
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Killed when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server whose AOF has a tail with adds by all three ways, guarded ones with displacements among them, the work of a
+/// worker, trims, changes of the profile, and pauses and resumes that a policy wished for.
+fn busy_tail(tail: usize, schedule: &mut Seed) -> Server {
+    let mut server = Server::builder()
+        .plain()
+        .appendonly(true)
+        .config("appendfsync no")
+        .config("bull.guard enforce")
+        .config("bull.tick-ms 100")
+        .start();
     let mut client = server.client();
+    let pauses = PAUSED.map(|queue| Wish::Pause(queue.to_owned()));
+    let resumes = PAUSED.map(|queue| Wish::Resume(queue.to_owned()));
+    for queue in PAUSED {
+        client.ok(&["BULL.MADD", queue, "j", "{}", "-", "j", "{}", "-"]);
+    }
+    load_policy(&mut client, "displace", &["QUEUES", QUEUE], &guests::displacing(1));
+    load_policy(&mut client, "pause", &[], &wishing(&[pauses[0].clone(), resumes[1].clone()]).build());
+    let load = Load::start(server.port(), schedule.draw(), 300);
     let length = || fs::metadata(server.dir().join(FILE)).map_or(0, |data| data.len() as usize);
-    while length() < tail + 64 * 1024 {
-        load.wait_for(load.acked() + schedule.within(20, 40) as usize);
-        let _ = client.cmd(&["BULL.TRIM", QUEUE, "COMPLETED", "50", "FAILED", "50"]);
+    let mut turn = 0;
+    while length() < tail + 16 * 1024 {
+        turn += 1;
+        load.wait_for(load.acked() + schedule.within(1, 8) as usize);
+        client.ok(&["BULL.TRIM", QUEUE, "COMPLETED", "20", "FAILED", "20", "EVENTS", "200"]);
+        client.ok(&["BULL.PROFILE", "SET", QUEUE, "max-jobs", &(1000 + turn).to_string()]);
+        let wishes = if turn % 2 == 0 { [&pauses[0], &resumes[1]] } else { [&resumes[0], &pauses[1]] };
+        load_policy(&mut client, "pause", &[], &wishing(&wishes.map(Wish::clone)).build());
+        if turn % 5 == 0 {
+            client.ok(&["BULL.PROFILE", "DEL", QUEUE]);
+        }
     }
     drop(load);
     drop(client);
-    let whole = fs::read(server.dir().join(FILE)).expect("an AOF");
-    let dir = server.dir().to_owned();
-    drop(server);
-
-    fs::create_dir_all(&dir).expect("a folder");
-    let ends = good_ends(&whole, tail, &dir.join("cut.aof"));
-    let cuts = ends.values().sum::<u64>();
-    let stock = Server::builder().with_module(false).appendonly(true).start();
-    let mut client = stock.client();
-    for end in ends.keys() {
-        fs::write(stock.dir().join(FILE), &whole[..*end]).expect("an AOF of ours");
-        client.ok(&["DEBUG", "LOADAOF"]);
-        let found = structure(&Dump::take(&mut client), QUEUE);
-        assert!(found.is_clean(), "an AOF cut at byte {end}, seed {seed}:\n{}", found.text());
-    }
-    let _ = fs::remove_dir_all(dir);
-    let note = format!("{} different ends, each loaded by a stock server", ends.len());
-    Row { scenario: "AOF cut at each byte", seed, faults: cuts, took: start.elapsed(), note, ..Row::default() }
+    server.kill9();
+    server
 }
 
-/// Where the file is good up to, by how many of the cuts it is.
-fn good_ends(whole: &[u8], tail: usize, path: &Path) -> BTreeMap<usize, u64> {
-    let mut ends = BTreeMap::new();
-    let shortest = whole.len().saturating_sub(tail);
-    fs::write(path, whole).expect("a file of ours");
-    let file = fs::OpenOptions::new().write(true).open(path).expect("a file of ours");
-    for length in (shortest + 1..=whole.len()).rev() {
-        file.set_len(length as u64).expect("a file of ours");
-        *ends.entry(good_end(path)).or_insert(0) += 1;
+fn look(client: &mut Client, what: &str, seed: u64) {
+    let dump = Dump::take(client);
+    for queue in [QUEUE, PAUSED[0], PAUSED[1]] {
+        let found = structure(&dump, queue);
+        assert!(found.is_clean(), "{what}, {queue}, seed {seed}:\n{}", found.text());
+    }
+    // A worker takes the marker before it takes the job; CHECK would wait seconds for it to come back.
+    client.ok(&["ZADD", &format!("{QUEUE}:marker"), "0", "0"]);
+    must_be_sound_by(what, seed, client);
+}
+
+/// The last place up to `length` at which all commands and MULTIs are whole.
+fn end_of(ends: &[usize], length: usize) -> usize {
+    ends[ends.partition_point(|end| *end <= length) - 1]
+}
+
+/// Where commands end that are outside of a MULTI, and where MULTIs end; the beginning too.
+///
+/// # Panics
+/// Where this is no AOF of commands.
+fn good_ends(whole: &[u8]) -> Vec<usize> {
+    let mut ends = vec![0];
+    let (mut at, mut multi) = (0, false);
+    while at < whole.len() {
+        let name = command(whole, &mut at);
+        match name.to_ascii_uppercase().as_slice() {
+            b"MULTI" => multi = true,
+            b"EXEC" => multi = false,
+            _ => {}
+        }
+        if !multi {
+            ends.push(at);
+        }
     }
     ends
 }
 
-fn good_end(path: &Path) -> usize {
-    let output = Command::new(CHECKER)
-        .arg(path)
-        .output()
-        .unwrap_or_else(|error| panic!("{CHECKER} does not run ({error}): install Debian's redis-tools"));
-    let text = String::from_utf8_lossy(&output.stdout);
-    let good = text.split("ok_up_to=").nth(1).and_then(|rest| rest.split(',').next()?.trim().parse().ok());
-    good.unwrap_or_else(|| panic!("{CHECKER} says nothing of the file: {text}"))
+/// The name of the command at `at`, which moves behind it.
+fn command<'a>(whole: &'a [u8], at: &mut usize) -> &'a [u8] {
+    let count = number(whole, b'*', at);
+    let mut name = &whole[..0];
+    for word in 0..count {
+        let length = number(whole, b'$', at);
+        if word == 0 {
+            name = &whole[*at..*at + length];
+        }
+        *at += length + 2;
+    }
+    name
+}
+
+fn number(whole: &[u8], kind: u8, at: &mut usize) -> usize {
+    let line = whole[*at..].split(|byte| *byte == b'\r').next().unwrap_or_default();
+    assert_eq!(line.first(), Some(&kind), "not an AOF at byte {at}");
+    *at += line.len() + 2;
+    std::str::from_utf8(&line[1..]).ok().and_then(|text| text.parse().ok()).expect("a number of an AOF")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::encode;
+
+    #[test]
+    fn a_multi_ends_where_its_exec_does() {
+        let set: Vec<u8> = encode(&["SET", "a", "1"]);
+        let whole = [set.clone(), encode(&["MULTI"]), set.clone(), encode(&["EXEC"]), set.clone()].concat();
+        let ends = good_ends(&whole);
+        assert_eq!(ends, [0, set.len(), whole.len() - set.len(), whole.len()]);
+        assert_eq!(end_of(&ends, whole.len() - 1), whole.len() - set.len());
+        assert_eq!(end_of(&ends, whole.len() - set.len() - 1), set.len());
+        assert_eq!(end_of(&ends, set.len()), set.len());
+    }
 }
