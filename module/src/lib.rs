@@ -14,7 +14,7 @@ pub mod keeper;
 pub mod load;
 #[cfg(feature = "server")]
 pub mod metrics;
-#[cfg(feature = "server")]
+#[cfg(feature = "policy-files")]
 pub mod policy;
 pub mod queue;
 #[cfg(feature = "server")]

@@ -37,6 +37,7 @@ fn start(context: redis::Context, args: &[LoadArgument]) -> Result<(), String> {
     if !redis::events::subscribe(context, keeper::HANDLERS) {
         return Err("the server refused a subscription to its events".into());
     }
+    keeper::torn::open(context);
     redis::timer::start(context, keeper::tick, 1);
     keeper::guard::set_primary(context.is_primary());
     // Last, and no reason to fail: a load that fails after it would leave the filter dangling.

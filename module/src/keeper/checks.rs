@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::trims::Here;
 use crate::metrics;
-use crate::queue::audit::{Audit, Fault, Step};
+use crate::queue::audit::{Audit, Fault, Step, is_due};
 use crate::queue::error::Result;
 use crate::redis::block::Waiting;
 use crate::redis::context::{User, now_ms};
@@ -53,7 +53,7 @@ pub fn slice(context: Context) -> bool {
     let now = now_ms();
     let next = {
         let mut jobs = jobs();
-        jobs.iter().position(|job| job.due <= now).and_then(|at| jobs.remove(at))
+        jobs.iter().position(|job| is_due(job.due, now)).and_then(|at| jobs.remove(at))
     };
     let Some(mut job) = next else { return false };
     let before = context.db();
@@ -73,7 +73,7 @@ pub fn slice(context: Context) -> bool {
         }
         Err(error) => job.waiting.answer(crate::error::Error::from(error).into()),
     }
-    jobs().iter().any(|job| job.due <= now)
+    jobs().iter().any(|job| is_due(job.due, now))
 }
 
 /// Works for the length of a slice, with the rights of `user` where there is one.

@@ -243,7 +243,7 @@ pub fn unreadable(db: i32, queue: Option<&QueueName>, first: &[u8]) {
         None => state().node.add(Event::Unreadable),
     }
     let now = now_ms();
-    if now.saturating_sub(LAST_MS.load(Ordering::Relaxed)) >= QUIET_MS {
+    if now.abs_diff(LAST_MS.load(Ordering::Relaxed)) >= QUIET_MS {
         LAST_MS.store(now, Ordering::Relaxed);
         let key = short(first, 128);
         log(Level::Warning, &format!("bull: the guard let an add script pass that it cannot read: {key} in db {db}"));

@@ -20,6 +20,7 @@ mod starts;
 mod survey;
 pub mod ticket;
 pub mod ticks;
+pub mod torn;
 pub mod trims;
 
 use crate::redis::Context;
@@ -34,6 +35,7 @@ const BUSY_MS: u64 = 1;
 pub fn tick(context: Context) -> u64 {
     node::sample(context);
     ticket::expire();
+    torn::slice(context);
     rates::set_primary(context.is_primary());
     guard::set_primary(context.is_primary());
     survey::slice(context);
@@ -68,4 +70,5 @@ fn on_change(change: Change) {
     guard::on_change(change);
     trims::on_change(change);
     sizes::on_change(change);
+    torn::on_change(change);
 }

@@ -233,7 +233,7 @@ fn complain(queue: &QueueName, text: &str) {
     static LAST_MS: AtomicU64 = AtomicU64::new(0);
     metrics::FAILED_TRIMS.add(1);
     let now = now_ms();
-    if now.saturating_sub(LAST_MS.swap(now, Ordering::Relaxed)) >= 1000 {
+    if now.abs_diff(LAST_MS.swap(now, Ordering::Relaxed)) >= 1000 {
         let queue = short(queue.as_bytes(), 128);
         log(Level::Warning, &format!("bull: the trim of {queue} has ended early: {text}"));
     }

@@ -1,5 +1,6 @@
 //! What can go wrong with a policy: at load, in a call.
 
+#[cfg(feature = "server")]
 use wasmtime::Trap;
 
 /// Why a call gave no verdict.
@@ -19,6 +20,7 @@ pub enum Fault {
     Reply(String),
 }
 
+#[cfg(feature = "server")]
 impl Fault {
     pub fn of(error: &wasmtime::Error) -> Self {
         let text = format!("{:#}", error.root_cause());

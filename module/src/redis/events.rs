@@ -10,7 +10,7 @@ use redis_module::raw;
 use super::abi::{OK, RawContext, RawString};
 use super::stream::Fresh;
 use super::string::bytes;
-use super::{Context, api};
+use super::{Context, api, timer};
 use crate::entry::guarded;
 
 /// A change of the keyspace as a whole.
@@ -72,6 +72,7 @@ pub fn subscribe(context: Context, handlers: Handlers) -> bool {
             && subscribe(context.0, event(raw::REDISMODULE_EVENT_FLUSHDB, 1), Some(server_event)) == OK
             && subscribe(context.0, event(raw::REDISMODULE_EVENT_LOADING, 1), Some(server_event)) == OK
             && subscribe(context.0, event(raw::REDISMODULE_EVENT_SWAPDB, 1), Some(server_event)) == OK
+            && subscribe(context.0, event(raw::REDISMODULE_EVENT_CRON_LOOP, 1), Some(cron)) == OK
             && subscribe(context.0, event(raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, 1), Some(server_event)) == OK
     }
 }
@@ -104,6 +105,10 @@ extern "C" fn key_event(context: *mut RawContext, kind: c_int, event: *const c_c
         guarded("a keyspace event", || (handlers.on_key)(Context(context), name, gone));
     }
     OK
+}
+
+unsafe extern "C" fn cron(context: *mut RawContext, _event: raw::RedisModuleEvent, _sub: u64, _data: *mut c_void) {
+    guarded("the cron", || timer::watch(Context(context)));
 }
 
 unsafe extern "C" fn server_event(

@@ -1,9 +1,13 @@
 //! The one timer. It runs a function on the main thread and is armed again after each run, never inside it.
+//!
+//! The server's timers go by the time of day: where the clock is set back by a day, they come a day later. So the server's
+//! cron, which goes by the monotonic clock, arms a timer anew that is overdue.
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::abi::RawContext;
 use super::{Context, api};
@@ -14,10 +18,14 @@ pub type Tick = fn(Context) -> u64;
 
 static TICK: OnceLock<Tick> = OnceLock::new();
 static ARMED: AtomicU64 = AtomicU64::new(0);
+/// When the next run is due, milliseconds since the first arming, by the monotonic clock.
+static DUE_MS: AtomicU64 = AtomicU64::new(0);
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
 /// Where a tick panicked, the next one comes after this.
 const AFTER_PANIC_MS: u64 = 1000;
+/// So late is no busy server any more: the cron runs as seldom as the timer then.
+const OVERDUE_MS: u64 = 500;
 
 /// Sets the work and arms the timer for the first time.
 pub fn start(context: Context, tick: Tick, after_ms: u64) {
@@ -36,7 +44,21 @@ pub fn hurry(context: Context) {
     arm(context, 1);
 }
 
+/// Arms the timer anew where it should have run long ago. Called by the server's cron.
+pub(super) fn watch(context: Context) {
+    if monotonic_ms() > DUE_MS.load(Ordering::Relaxed).saturating_add(OVERDUE_MS) {
+        hurry(context);
+    }
+}
+
+/// Milliseconds since the first call.
+fn monotonic_ms() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
 fn arm(context: Context, after_ms: u64) {
+    DUE_MS.store(monotonic_ms().saturating_add(after_ms), Ordering::Relaxed);
     // SAFETY: the context is live, the callback takes no data.
     let id = unsafe { api!(RedisModule_CreateTimer)(context.0, after_ms as i64, Some(fire), null_mut()) };
     ARMED.store(id, Ordering::Relaxed);

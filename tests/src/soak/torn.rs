@@ -24,6 +24,7 @@ use crate::wishes::{Wish, wishing};
 use crate::{Client, Dump, Server, engine, guests};
 
 const FOLDER: &str = "appendonlydir";
+const LAST: &str = "appendonly.aof.1.incr.aof";
 const FILE: &str = "appendonlydir/appendonly.aof.1.incr.aof";
 /// Queues that a policy pauses and resumes.
 const PAUSED: [&str; 2] = ["bull:{one}", "bull:{two}"];
@@ -78,6 +79,8 @@ type Digests = Mutex<BTreeMap<usize, String>>;
 struct Place {
     dir: PathBuf,
     port: u16,
+    /// The folder of the recorded AOF.
+    recorded: PathBuf,
     /// Of the last start alone.
     log: PathBuf,
 }
@@ -87,20 +90,39 @@ impl Place {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("bull-torn-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(name);
-        fs::create_dir_all(dir.join(FOLDER)).expect("a folder of ours");
-        for entry in fs::read_dir(recorder.dir().join(FOLDER)).expect("the AOF's folder") {
-            let entry = entry.expect("a file");
-            fs::copy(entry.path(), dir.join(FOLDER).join(entry.file_name())).expect("a file of ours");
+        Place { log: dir.join("log"), dir, port: free_port(), recorded: recorder.dir().join(FOLDER) }
+    }
+
+    /// The AOF's folder as it was recorded, its last file cut.
+    fn lay_out(&self, bytes: &[u8]) {
+        let folder = self.dir.join(FOLDER);
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a folder of ours");
+        for entry in fs::read_dir(&self.recorded).expect("the AOF's folder") {
+            let path = entry.expect("a file").path();
+            if !path.ends_with(LAST) {
+                fs::copy(&path, folder.join(path.file_name().expect("a name"))).expect("a file of ours");
+            }
         }
-        Place { log: dir.join("log"), dir, port: free_port() }
+        fs::write(folder.join(LAST), bytes).expect("a file of ours");
     }
 
     fn try_cut(&self, whole: &[u8], length: usize, ends: &[usize], digests: &Digests, seed: u64) -> bool {
         let what = format!("an AOF cut at byte {length}");
-        fs::write(self.dir.join(FILE), &whole[..length]).expect("a file of ours");
-        let (mut running, mut client) = self.start(&what, seed);
+        self.lay_out(&whole[..length]);
+        let (running, mut client) = self.start(&what, seed);
         let end = end_of(ends, length);
-        let open = self.leaves_open(whole.split_at(end), &what, seed);
+        // Servers before Valkey 9.1 keep whole commands of the MULTI that was cut.
+        let open = match self.cut_off() {
+            None => {
+                assert_eq!(length, end, "{what}, seed {seed}: half a MULTI was taken");
+                false
+            }
+            Some(at) => {
+                assert!((end..=length).contains(&at), "{what}, seed {seed}: cut off at {at}, not at {end}");
+                at > end
+            }
+        };
         // SCAN removes what has run out.
         client.ok(&["SCAN", "0", "COUNT", "1000000"]);
         let digest = client.ok(&["DEBUG", "DIGEST"]).text();
@@ -116,9 +138,10 @@ impl Place {
         };
         if first {
             look(&mut client, &what, seed);
+            if open {
+                self.must_go_on((running, client), &what, seed);
+            }
         }
-        running.0.kill().expect("a process of ours");
-        running.0.wait().expect("a process of ours");
         open
     }
 
@@ -151,25 +174,29 @@ impl Place {
         }
     }
 
-    /// The file has what is whole. Of what came behind it may have whole commands of the MULTI that was cut: servers before
-    /// Valkey 9.1 leave them there, and then the answer is true. The removal of what ran out may follow.
-    fn leaves_open(&self, (whole, torn): (&[u8], &[u8]), what: &str, seed: u64) -> bool {
-        let kept = fs::read(self.dir.join(FILE)).expect("an AOF");
-        assert!(kept.starts_with(whole), "{what}, seed {seed}: {} bytes kept, {} are whole", kept.len(), whole.len());
-        let behind = &kept[whole.len()..];
-        let (mut at, mut shared) = (0, 0);
-        while at < torn.len() && behind.starts_with(&torn[..at]) {
-            shared = at;
-            command(torn, &mut at);
+    /// Where the server cut the file off, by its log. None: it took the file as it is.
+    fn cut_off(&self) -> Option<usize> {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.split("at offset ").nth(1)?.split(' ').next()?.parse().ok()
+    }
+
+    /// What is added behind half a MULTI outlives the next start, once the module's rewrite has ended.
+    fn must_go_on(&self, (mut running, mut client): (Running, Client), what: &str, seed: u64) {
+        let end = Instant::now() + PATIENCE;
+        while !client.ok(&["INFO", "persistence"]).text().contains("aof_rewrites:1") {
+            assert!(Instant::now() < end, "{what}, seed {seed}: the AOF was not written anew");
+            thread::sleep(Duration::from_millis(2));
         }
-        let (mut at, mut closed) = (shared, false);
-        while at < behind.len() {
-            let name = command(behind, &mut at).to_ascii_uppercase();
-            closed |= name == b"EXEC";
-            let removal = [&b"SELECT"[..], b"DEL", b"UNLINK", b"MULTI", b"EXEC"].contains(&name.as_slice());
-            assert!(removal, "{what}, seed {seed}: kept behind byte {}: {}", whole.len(), behind.escape_ascii());
+        while !client.ok(&["INFO", "persistence"]).text().contains("aof_rewrite_in_progress:0") {
+            thread::sleep(Duration::from_millis(2));
         }
-        shared > 0 && !closed
+        client.ok(&["BULL.MADD", QUEUE, "j", "{}", "-", "j", "{}", "-"]);
+        let before = Dump::take(&mut client);
+        running.0.kill().expect("a process of ours");
+        running.0.wait().expect("a process of ours");
+        let (_again, mut client) = self.start(what, seed);
+        let diff = before.diff(&Dump::take(&mut client), ["before the next start", "after it"]);
+        assert!(diff.is_empty(), "{what}, seed {seed}:\n{diff}");
     }
 }
 

@@ -8,6 +8,12 @@ const LOOKS: u32 = 6;
 /// Time between two looks, milliseconds.
 pub(super) const BETWEEN_MS: u64 = 500;
 
+/// Whether what was put off until `due` may go on, milliseconds: nothing is put off longer than [`BETWEEN_MS`], so what seems
+/// to be due later was put off by a clock that has been set back since.
+pub fn is_due(due: u64, now_ms: u64) -> bool {
+    due <= now_ms || due - now_ms > BETWEEN_MS
+}
+
 impl Audit {
     /// The job next in line, where no marker tells workers of it though it should.
     ///

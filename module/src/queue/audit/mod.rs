@@ -20,6 +20,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
+pub use self::absent::is_due;
 pub use self::findings::{Fault, Tally};
 use self::judge::{Place, Scored, Shape, Tide, is_locked, is_marker, list_key, may_be_anothers, place, scored, shape};
 use self::seen::{Listed, Seen};
@@ -163,7 +164,7 @@ impl Audit {
             match &self.stage {
                 Stage::Done => return Ok(Step::Done),
                 _ if self.is_full() => return Ok(Step::Done),
-                Stage::Again { due, .. } if now_ms < *due => return Ok(Step::Later(*due)),
+                Stage::Again { due, .. } if !is_due(*due, now_ms) => return Ok(Step::Later(*due)),
                 _ => self.step(store, now_ms, around)?,
             }
             if around.expired() {

@@ -354,3 +354,11 @@ fn a_finished_orphan_of_a_parent_that_is_not_the_callers_stays() {
     assert_eq!((tally.count(Fault::OrphanHash), tally.repaired), (1, 0));
     assert_eq!(store.kind(b"bull:q:a"), Kind::Hash);
 }
+
+#[test]
+fn a_clock_that_is_set_back_puts_nothing_off() {
+    use crate::queue::audit::is_due;
+    assert!(!is_due(1500, 1000) && is_due(1500, 1500) && is_due(1500, 9000));
+    // Put off by half a second at a time that comes again in a day.
+    assert!(is_due(86_401_500, 1000));
+}
