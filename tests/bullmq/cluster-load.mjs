@@ -9,7 +9,7 @@
 // load all that was acknowledged must run, and each id must be in exactly one state of its queue. "stop" on stdin ends the
 // load early; a line "at N" there is answered by "sent …" when so many jobs are acknowledged. Workers are a process of their own.
 //
-// In the end the finished jobs of the six queues are removed. The end is 1 where a job is lost or is there twice. Jobs that ran again are counted and are no error: BullMQ gives a job
+// One load at a time: another's workers would take its jobs. In the end the finished jobs of the six queues are removed. The end is 1 where a job is lost or is there twice. Jobs that ran again are counted and are no error: BullMQ gives a job
 // back to the workers when the node that knew of its end is gone.
 import { fork } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -66,7 +66,7 @@ async function work() {
   setInterval(flush, 20);
   const workers = queues.map(({ prefix, name, concurrency }) => {
     const run = async (job) => {
-      ran.push([job.data.n, now()]);
+      ran.push([job.data.run, job.data.n, now()]);
       await pause(workMs);
       return job.data.n;
     };
@@ -135,11 +135,14 @@ async function load() {
   child.on('exit', (code) => code && fail(`the workers ended with ${code}`));
   await up;
 
+  const run = Date.now().toString(36);
   const jobs = []; // queue, sent, acked, held, runs
   const pickup = [];
   const starts = new Map(queues.map((queue) => [queue, []]));
   child.on('message', ({ ran = [] }) => {
-    for (const [n, at] of ran) {
+    for (const [of, n, at] of ran) {
+      // What another load left behind.
+      if (of !== run) continue;
       const job = jobs[n];
       job.runs += 1;
       if (job.runs === 1) pickup.push(at - job.sent);
@@ -156,9 +159,8 @@ async function load() {
     producers.set(queue, { bull, waits: new Waits(cluster, queue.key), acks: [] });
   }
 
-  const run = `${Date.now().toString(36)}`;
   const id = (n) => `load-${run}-${n}`;
-  const pad = 'x'.repeat(Math.max(0, bytes - 20));
+  const pad = 'x'.repeat(Math.max(0, bytes - 40));
   const opts = { attempts: 3, backoff: { type: 'exponential', delay: 1000 } };
   const errors = new Map();
   let retries = 0;
@@ -175,7 +177,7 @@ async function load() {
     for (;;) {
       const before = waits.connection();
       try {
-        await bull.add('load', { n, pad }, { ...opts, jobId: id(n) });
+        await bull.add('load', { run, n, pad }, { ...opts, jobId: id(n) });
         job.acked = true;
         acked += 1;
         acks.push(now());
@@ -235,7 +237,7 @@ async function load() {
     const waiting = jobs.filter((job) => job.acked && job.runs === 0).length;
     if (waiting < left) moved = now();
     left = waiting;
-    if (left === 0 || now() - moved > Math.max(15_000, 3 * lockMs)) break;
+    if (left === 0 || now() - moved > 3000 + 3 * lockMs) break;
     await pause(50);
   }
   // What ran ends, and what a dead node knew the end of runs again.
@@ -245,7 +247,7 @@ async function load() {
     for (const { key } of queues) sum += (await admin.llen(`${key}:active`)) + (await admin.llen(`${key}:wait`)) + (await admin.zcard(`${key}:delayed`));
     return sum;
   };
-  const patience = now() + Math.max(15_000, 3 * lockMs);
+  const patience = now() + 3000 + 3 * lockMs;
   while ((await unfinished()) > 0 && now() < patience) await pause(50);
   child.removeAllListeners('exit');
   const ended = new Promise((done) => child.once('exit', done));

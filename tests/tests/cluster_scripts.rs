@@ -2,10 +2,12 @@
 //! is wrong in it is found.
 
 use std::fs;
+use std::process::Stdio;
 
 use bull_tests::client::Reply;
+use bull_tests::deploy::all;
 use bull_tests::loopback::Loopback;
-use bull_tests::{engine, workspace};
+use bull_tests::{clients, engine, workspace};
 
 const LOW: &str = "bull:{tasks:low}";
 
@@ -23,10 +25,25 @@ fn moved(cluster: &Loopback, from: &str, to: &str) -> String {
     path
 }
 
+/// A short form of the specification's load, which the servers must take whole; a job that ran again is none of theirs.
+fn load(cluster: &Loopback, words: &[&str]) {
+    clients::install();
+    let words: Vec<&str> = ["load", "--json"].into_iter().chain(words.iter().copied()).collect();
+    let said = cluster.script(&words);
+    let facts: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let count = |name: &str| facts[name].as_u64().unwrap_or_else(|| panic!("no {name}: {said}"));
+    assert!(count("sent") > 100, "{said}");
+    assert_eq!(count("acknowledged"), count("sent"), "{said}");
+    assert_eq!(count("once") + count("again"), count("sent"), "{said}");
+    assert_eq!((count("unfinished"), count("doubled")), (0, 0), "{said}");
+    assert_eq!(count("concurrency"), 58, "{said}");
+}
+
 #[test]
 fn a_cluster_is_made_proven_spoilt_and_mended() {
     let mut cluster = Loopback::up(&["--acl"]);
     cluster.verify();
+    load(&cluster, &["--seconds", "4"]);
     // Again without harm.
     if engine::chosen() == engine::DEFAULT {
         cluster.script(&["up"]);
@@ -71,6 +88,18 @@ fn a_cluster_is_made_proven_spoilt_and_mended() {
     if engine::chosen() != engine::DEFAULT {
         return;
     }
+    // The load tells of jobs that are gone: workers are slow, so jobs wait, and those of one queue are deleted.
+    let words = ["load", "--json", "--seconds", "4", "--rate", "100", "--work-ms", "1000", "--lock-ms", "1000"];
+    let slow = cluster.site.command("scripts/cluster").args(words).stdout(Stdio::piped()).spawn().expect("it runs");
+    let batch = "bull:{tasks:batch}:wait";
+    let mut owner = cluster.client(cluster.node_of(batch));
+    cluster.site.wait_until("jobs wait", || owner.ok(&["LLEN", batch]).int() > 5);
+    owner.ok(&["DEL", batch]);
+    let output = slow.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1), "{}", all(&output));
+    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(facts["lost"].as_u64() > Some(5) && facts["absent"] == facts["lost"], "{facts}");
+
     // A policy that a node lacks, or has otherwise.
     cluster.client(5).ok(&["BULL.POLICY", "REMOVE", "payload-cap"]);
     cluster.client(2).ok(&["BULL.POLICY", "MODE", "payload-cap", "observe"]);
@@ -119,6 +148,21 @@ fn every_user_works_by_tls_with_a_certificate_and_nobody_without() {
     cluster.verify();
     let said = cluster.node_script("acl.mjs", &[]);
     assert!(said.contains("without a certificate: no connection"), "{said}");
+    load(&cluster, &["--seconds", "3", "--rate", "200", "--wait"]);
+    // A certificate of another authority is none, whatever name is on it and whatever password comes with it.
+    let other = cluster.site.path("other");
+    cluster.site.run("deploy/tls/certs", &[other.as_str(), "localhost", "127.0.0.1"]);
+    let port = cluster.port(1).to_string();
+    let ca = cluster.folder().join("tls/ca.crt").display().to_string();
+    let password = cluster.variable("BULL_PASSWORD_ADMIN").expect("of up");
+    let ping = |folder: &str| {
+        let [cert, key] = ["crt", "key"].map(|end| format!("{folder}/client-admin.{end}"));
+        let words = ["-e", "-p", &port, "--tls", "--cacert", &ca, "--cert", &cert, "--key", &key, "--user", "admin"];
+        cluster.site.try_run("redis-cli", &[&words[..], &["--pass", &password, "--no-auth-warning", "PING"]].concat())
+    };
+    assert!(ping(&cluster.folder().join("tls").display().to_string()).status.success());
+    let refused = ping(&other);
+    assert!(!refused.status.success() && !all(&refused).contains("PONG"), "{}", all(&refused));
 }
 
 #[test]
