@@ -230,6 +230,45 @@ fn a_server_that_loads_or_is_busy_or_cannot_write_is_alive_and_not_ready() {
     assert_eq!(alone.client().ok(&["DBSIZE"]).int(), 300);
 }
 
+/// No engine builds images here: what can go wrong without anybody's notice is a file that the context does not have.
+#[test]
+fn the_image_is_built_from_what_the_context_has() {
+    if engine::chosen() != engine::DEFAULT {
+        return;
+    }
+    let site = Site::new();
+    let ignore = fs::read_to_string(workspace().join(".dockerignore")).expect("a file of ours");
+    assert_eq!(ignore.lines().find(|line| !line.starts_with('#')), Some("*"), "nothing comes in that is not named");
+    let named: Vec<String> = ignore.lines().filter_map(|line| line.strip_prefix('!')).map(str::to_owned).collect();
+    let context = site.path("context");
+    fs::create_dir(&context).expect("a folder");
+    let mut words = vec!["ls-files".to_owned(), "-co".into(), "--exclude-standard".into(), "--".into()];
+    words.extend(named);
+    for file in site.run("git", &words).lines().filter(|file| workspace().join(file).exists()) {
+        let to = site.dir().join("context").join(file);
+        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        fs::copy(workspace().join(file), to).expect("a file of ours");
+    }
+    // The workspace is whole: no member and no target is missing.
+    let manifest = format!("{context}/Cargo.toml");
+    site.run(
+        "cargo",
+        &["metadata", "--no-deps", "--offline", "--locked", "--format-version=1", "--manifest-path", &manifest],
+    );
+
+    let recipe = fs::read_to_string(workspace().join("Dockerfile")).expect("a file of ours");
+    for line in recipe.lines().filter_map(|line| line.strip_prefix("COPY ")).filter(|line| !line.starts_with("--from"))
+    {
+        let source = line.split(' ').next().expect("a source");
+        assert!(site.dir().join("context").join(source).exists(), "COPY {line}");
+    }
+    let programs: Vec<&str> = recipe.split('"').filter_map(|word| word.strip_prefix("/opt/redis-bull/")).collect();
+    assert_eq!(programs.len(), 2, "{programs:?}");
+    for program in programs.into_iter().chain(["scripts/build"]) {
+        assert!(site.dir().join("context").join(program).exists(), "{program}");
+    }
+}
+
 /// A kustomization on top of `small` or `three-zones`, with patches; the test's own folder.
 struct Mine(PathBuf);
 
