@@ -98,7 +98,8 @@ fn a_cluster_is_made_proven_spoilt_and_mended() {
     let output = slow.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(1), "{}", all(&output));
     let facts: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert!(facts["lost"].as_u64() > Some(5) && facts["absent"] == facts["lost"], "{facts}");
+    // Those of the queue with 2500 jobs before them have not run either.
+    assert!(facts["absent"].as_u64() > Some(5) && facts["lost"].as_u64() >= facts["absent"].as_u64(), "{facts}");
 
     // A policy that a node lacks, or has otherwise.
     cluster.client(5).ok(&["BULL.POLICY", "REMOVE", "payload-cap"]);
