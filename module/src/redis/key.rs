@@ -1,7 +1,8 @@
-//! A key opened by the key API: looks and changes that cost no command. What changes is not told to anybody here; that is
-//! the work of [`super::queue_store`].
+//! Keys opened by the key API, for reading or for writing: looks and changes that cost no command. What changes is not told
+//! to anybody here; that is the work of [`super::queue_store`].
 
 use std::ffi::{c_int, c_longlong};
+use std::ops::Deref;
 use std::ptr::null_mut;
 
 use redis_module::raw;
@@ -9,7 +10,7 @@ use redis_module::raw;
 use super::abi::{OK, RawString};
 use super::string::OwnedString;
 use super::{Context, api};
-use crate::queue::store::{End, Kind};
+use crate::queue::store::{End, Kind, Ttl};
 
 /// Whether a look at the key counts as use of it (OBJECT IDLETIME).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,17 +33,21 @@ pub(super) struct EntryId {
     pub seq: u64,
 }
 
-/// A key opened for writing, which need not exist yet. Closed when dropped. Nobody else may change the key meanwhile.
-pub(super) struct Key(*mut raw::RedisModuleKey);
+/// A key opened for reading. Closed when dropped.
+pub(super) struct ReadKey(*mut raw::RedisModuleKey);
 
-impl Key {
-    pub fn open(context: Context, name: &OwnedString, touch: Touch) -> Self {
-        let mut mode = raw::REDISMODULE_READ | raw::REDISMODULE_WRITE;
-        if touch == Touch::No {
-            mode |= raw::REDISMODULE_OPEN_KEY_NOTOUCH;
-        }
+impl ReadKey {
+    /// None where there is no such key. A look does not count as use: OBJECT IDLETIME stays what it is.
+    pub fn open(context: Context, name: &[u8]) -> Option<Self> {
+        let name = OwnedString::new(name);
+        let mode = (raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_NOTOUCH) as c_int;
         // SAFETY: context and name are live; the server keeps its own reference to the name.
-        Self(unsafe { api!(RedisModule_OpenKey)(context.0, name.as_ptr(), mode as c_int).cast() })
+        let key: *mut raw::RedisModuleKey = unsafe { api!(RedisModule_OpenKey)(context.0, name.as_ptr(), mode).cast() };
+        (!key.is_null()).then_some(Self(key))
+    }
+
+    pub fn raw(&self) -> *mut raw::RedisModuleKey {
+        self.0
     }
 
     pub fn kind(&self) -> Kind {
@@ -65,40 +70,12 @@ impl Key {
         unsafe { api!(RedisModule_ValueLength)(self.0) as u64 }
     }
 
-    /// The bytes of a string; they may move with the next call. The server keeps the value unpacked from now on, which
-    /// changes neither the value nor what is saved of it.
-    fn string(&mut self) -> Option<&mut [u8]> {
-        if self.kind() != Kind::String {
-            return None;
+    pub fn ttl(&self) -> Ttl {
+        // SAFETY: the key is open.
+        match unsafe { api!(RedisModule_GetExpire)(self.0) } {
+            ms if ms < 0 => Ttl::Never,
+            ms => Ttl::Millis(ms as u64),
         }
-        let mut len = 0;
-        // SAFETY: an open string; the pointer is good for `len` bytes until the next call, which `self` being borrowed delays.
-        unsafe {
-            let start = api!(RedisModule_StringDMA)(self.0, &mut len, raw::REDISMODULE_WRITE as c_int);
-            (!start.is_null()).then(|| std::slice::from_raw_parts_mut(start.cast::<u8>(), len))
-        }
-    }
-
-    pub fn text(&mut self) -> Option<Vec<u8>> {
-        self.string().map(|bytes| bytes.to_vec())
-    }
-
-    /// INCR. None where the value is not a whole number that can grow.
-    pub fn incr(&mut self) -> Option<i64> {
-        let old = match self.kind() {
-            Kind::None => 0,
-            _ => std::str::from_utf8(self.string()?).ok()?.parse::<i64>().ok()?,
-        };
-        let new = old.checked_add(1)?;
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(new).as_bytes();
-        if self.len() as usize != digits.len() {
-            // SAFETY: open for writing, a string or nothing.
-            unsafe { api!(RedisModule_StringTruncate)(self.0, digits.len()) };
-        }
-        let bytes = self.string().filter(|bytes| bytes.len() == digits.len())?;
-        bytes.copy_from_slice(digits);
-        Some(new)
     }
 
     pub fn hget(&self, field: &OwnedString) -> Option<OwnedString> {
@@ -112,35 +89,6 @@ impl Key {
             api!(RedisModule_HashGet)(self.0, raw::REDISMODULE_HASH_NONE as c_int, field.as_ptr(), &mut value, none);
             OwnedString::from_raw(value)
         }
-    }
-
-    /// False where the key holds something else.
-    ///
-    /// # Safety
-    /// Field and value must be live strings of the server.
-    pub unsafe fn hset(&mut self, field: *mut RawString, value: *mut RawString) -> bool {
-        // SAFETY: one pair, ended by NULL. With COUNT_ALL the answer is the number of pairs set.
-        unsafe {
-            let none = null_mut::<raw::RedisModuleString>();
-            api!(RedisModule_HashSet)(self.0, raw::REDISMODULE_HASH_COUNT_ALL as c_int, field, value, none) == 1
-        }
-    }
-
-    pub fn push(&mut self, end: End, element: &OwnedString) -> bool {
-        let place = match end {
-            End::Left => raw::REDISMODULE_LIST_HEAD,
-            End::Right => raw::REDISMODULE_LIST_TAIL,
-        };
-        // SAFETY: open for writing; the server copies the element.
-        unsafe { api!(RedisModule_ListPush)(self.0, place as c_int, element.as_ptr()) == OK }
-    }
-
-    pub fn zadd(&mut self, score: f64, member: &OwnedString) -> Option<Placed> {
-        let mut flags = 0;
-        // SAFETY: open for writing; the server copies the member.
-        let status = unsafe { api!(RedisModule_ZsetAdd)(self.0, score, member.as_ptr(), &mut flags) };
-        let changed = (raw::REDISMODULE_ZADD_ADDED | raw::REDISMODULE_ZADD_UPDATED) as c_int;
-        (status == OK).then_some(if flags & changed != 0 { Placed::Changed } else { Placed::AsBefore })
     }
 
     pub fn zscore(&self, member: &OwnedString) -> Option<f64> {
@@ -179,6 +127,100 @@ impl Key {
         };
         found.map(|_| score)
     }
+}
+
+impl Drop for ReadKey {
+    fn drop(&mut self) {
+        // SAFETY: opened by us, closed once.
+        unsafe { api!(RedisModule_CloseKey)(self.0) }
+    }
+}
+
+/// A key opened for writing, which need not exist yet. Nobody else may change the key meanwhile.
+pub(super) struct Key(ReadKey);
+
+impl Deref for Key {
+    type Target = ReadKey;
+
+    fn deref(&self) -> &ReadKey {
+        &self.0
+    }
+}
+
+impl Key {
+    pub fn open(context: Context, name: &OwnedString, touch: Touch) -> Self {
+        let mut mode = raw::REDISMODULE_READ | raw::REDISMODULE_WRITE;
+        if touch == Touch::No {
+            mode |= raw::REDISMODULE_OPEN_KEY_NOTOUCH;
+        }
+        // SAFETY: context and name are live; the server keeps its own reference to the name.
+        Self(ReadKey(unsafe { api!(RedisModule_OpenKey)(context.0, name.as_ptr(), mode as c_int).cast() }))
+    }
+
+    /// The bytes of a string; they may move with the next call. The server keeps the value unpacked from now on, which
+    /// changes neither the value nor what is saved of it.
+    fn string(&mut self) -> Option<&mut [u8]> {
+        if self.kind() != Kind::String {
+            return None;
+        }
+        let mut len = 0;
+        // SAFETY: an open string; the pointer is good for `len` bytes until the next call, which `self` being borrowed delays.
+        unsafe {
+            let start = api!(RedisModule_StringDMA)(self.0.0, &mut len, raw::REDISMODULE_WRITE as c_int);
+            (!start.is_null()).then(|| std::slice::from_raw_parts_mut(start.cast::<u8>(), len))
+        }
+    }
+
+    pub fn text(&mut self) -> Option<Vec<u8>> {
+        self.string().map(|bytes| bytes.to_vec())
+    }
+
+    /// INCR. None where the value is not a whole number that can grow.
+    pub fn incr(&mut self) -> Option<i64> {
+        let old = match self.kind() {
+            Kind::None => 0,
+            _ => std::str::from_utf8(self.string()?).ok()?.parse::<i64>().ok()?,
+        };
+        let new = old.checked_add(1)?;
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(new).as_bytes();
+        if self.len() as usize != digits.len() {
+            // SAFETY: open for writing, a string or nothing.
+            unsafe { api!(RedisModule_StringTruncate)(self.0.0, digits.len()) };
+        }
+        let bytes = self.string().filter(|bytes| bytes.len() == digits.len())?;
+        bytes.copy_from_slice(digits);
+        Some(new)
+    }
+
+    /// False where the key holds something else.
+    ///
+    /// # Safety
+    /// Field and value must be live strings of the server.
+    pub unsafe fn hset(&mut self, field: *mut RawString, value: *mut RawString) -> bool {
+        // SAFETY: one pair, ended by NULL. With COUNT_ALL the answer is the number of pairs set.
+        unsafe {
+            let none = null_mut::<raw::RedisModuleString>();
+            api!(RedisModule_HashSet)(self.0.0, raw::REDISMODULE_HASH_COUNT_ALL as c_int, field, value, none) == 1
+        }
+    }
+
+    pub fn push(&mut self, end: End, element: &OwnedString) -> bool {
+        let place = match end {
+            End::Left => raw::REDISMODULE_LIST_HEAD,
+            End::Right => raw::REDISMODULE_LIST_TAIL,
+        };
+        // SAFETY: open for writing; the server copies the element.
+        unsafe { api!(RedisModule_ListPush)(self.0.0, place as c_int, element.as_ptr()) == OK }
+    }
+
+    pub fn zadd(&mut self, score: f64, member: &OwnedString) -> Option<Placed> {
+        let mut flags = 0;
+        // SAFETY: open for writing; the server copies the member.
+        let status = unsafe { api!(RedisModule_ZsetAdd)(self.0.0, score, member.as_ptr(), &mut flags) };
+        let changed = (raw::REDISMODULE_ZADD_ADDED | raw::REDISMODULE_ZADD_UPDATED) as c_int;
+        (status == OK).then_some(if flags & changed != 0 { Placed::Changed } else { Placed::AsBefore })
+    }
 
     /// XADD with an id of the server's choice; None where the stream takes no more.
     ///
@@ -189,7 +231,7 @@ impl Key {
         let flags = raw::REDISMODULE_STREAM_ADD_AUTOID as c_int;
         // SAFETY: open for writing; by the caller; the server copies all strings.
         let status = unsafe {
-            api!(RedisModule_StreamAdd)(self.0, flags, &mut id, pairs.as_mut_ptr(), (pairs.len() / 2) as i64)
+            api!(RedisModule_StreamAdd)(self.0.0, flags, &mut id, pairs.as_mut_ptr(), (pairs.len() / 2) as i64)
         };
         (status == OK).then_some(EntryId { ms: id.ms, seq: id.seq })
     }
@@ -199,13 +241,6 @@ impl Key {
         let max = c_longlong::try_from(max).unwrap_or(c_longlong::MAX);
         let flags = raw::REDISMODULE_STREAM_TRIM_APPROX as c_int;
         // SAFETY: open for writing; another type is refused.
-        u64::try_from(unsafe { api!(RedisModule_StreamTrimByLength)(self.0, flags, max) }).unwrap_or(0)
-    }
-}
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        // SAFETY: opened by us, closed once.
-        unsafe { api!(RedisModule_CloseKey)(self.0) }
+        u64::try_from(unsafe { api!(RedisModule_StreamTrimByLength)(self.0.0, flags, max) }).unwrap_or(0)
     }
 }

@@ -1,14 +1,9 @@
 //! The live keyspace behind [`Store`]: reads by the key API, writes by core commands that AOF and replicas receive.
 
-use std::ffi::c_int;
-use std::ptr::null_mut;
-
-use redis_module::raw;
-
 use super::Context;
-use super::api;
 use super::call::Effect::{Local, Replicated};
 use super::call::{Answer, with_known};
+use super::key::ReadKey;
 use super::string::OwnedString;
 use crate::queue::fields::{Known, Word};
 use crate::queue::number::{Style, call_argument};
@@ -18,81 +13,17 @@ use crate::queue::store::{End, Expiry, Kind, Store, StoreResult, Ttl};
 #[derive(Clone, Copy)]
 pub struct LiveStore(pub Context);
 
-/// A key opened for reading, closed when dropped.
-pub(super) struct Key(*mut raw::RedisModuleKey);
-
-impl Key {
-    pub(super) fn open(context: Context, name: &[u8]) -> Option<Self> {
-        let name = OwnedString::new(name);
-        // NOTOUCH: looking at a queue must not change what OBJECT IDLETIME says.
-        let mode = (raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_NOTOUCH) as c_int;
-        // SAFETY: context and name are live; the server keeps its own reference to the name.
-        let key: *mut raw::RedisModuleKey = unsafe { api!(RedisModule_OpenKey)(context.0, name.as_ptr(), mode).cast() };
-        (!key.is_null()).then_some(Self(key))
-    }
-
-    pub(super) fn raw(&self) -> *mut raw::RedisModuleKey {
-        self.0
-    }
-
-    pub(super) fn kind(&self) -> Kind {
-        // SAFETY: the key is open.
-        match unsafe { api!(RedisModule_KeyType)(self.0) } as isize {
-            raw::REDISMODULE_KEYTYPE_EMPTY => Kind::None,
-            raw::REDISMODULE_KEYTYPE_STRING => Kind::String,
-            raw::REDISMODULE_KEYTYPE_LIST => Kind::List,
-            raw::REDISMODULE_KEYTYPE_HASH => Kind::Hash,
-            raw::REDISMODULE_KEYTYPE_SET => Kind::Set,
-            raw::REDISMODULE_KEYTYPE_ZSET => Kind::ZSet,
-            raw::REDISMODULE_KEYTYPE_STREAM => Kind::Stream,
-            _ => Kind::Other,
-        }
-    }
-}
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        // SAFETY: opened by us, closed once.
-        unsafe { api!(RedisModule_CloseKey)(self.0) }
-    }
-}
-
 impl LiveStore {
     /// Several fields of a hash, from one look at the key; None where there is no such hash.
     pub fn fields<const N: usize>(&self, name: &[u8], fields: [Known; N]) -> Option<[Option<OwnedString>; N]> {
-        let key = Key::open(self.0, name).filter(|key| key.kind() == Kind::Hash)?;
-        Some(fields.map(|field| {
-            with_known(field, |field| {
-                let mut value: *mut raw::RedisModuleString = null_mut();
-                // SAFETY: as in `hget`.
-                unsafe {
-                    let none = null_mut::<raw::RedisModuleString>();
-                    let flags = raw::REDISMODULE_HASH_NONE as c_int;
-                    api!(RedisModule_HashGet)(key.0, flags, field.as_ptr(), &mut value, none);
-                    OwnedString::from_raw(value)
-                }
-            })
-        }))
+        let key = ReadKey::open(self.0, name).filter(|key| key.kind() == Kind::Hash)?;
+        Some(fields.map(|field| with_known(field, |field| key.hget(field))))
     }
 
     /// MEMORY USAGE; 0 for no key.
     fn memory_usage(&self, key: &[u8], samples: &str) -> StoreResult<u64> {
         let words = [Word::from("USAGE"), key.into(), "SAMPLES".into(), samples.into()];
         Ok(self.0.call(c"MEMORY", Local, &words)?.integer() as u64)
-    }
-
-    fn range(&self, name: &[u8], min: f64, max: f64) -> Option<f64> {
-        let key = Key::open(self.0, name).filter(|key| key.kind() == Kind::ZSet)?;
-        // SAFETY: the key is an open sorted set; the range is stopped before the key closes; the element is freed.
-        unsafe {
-            if api!(RedisModule_ZsetLastInScoreRange)(key.0, min, max, 0, 0) != 0 {
-                return None;
-            }
-            let mut score = 0.0;
-            let found = OwnedString::from_raw(api!(RedisModule_ZsetRangeCurrentElement)(key.0, &mut score));
-            api!(RedisModule_ZsetRangeStop)(key.0);
-            found.map(|_| score)
-        }
     }
 }
 
@@ -108,23 +39,15 @@ pub(super) fn score_text(score: f64) -> String {
 
 impl Store for LiveStore {
     fn kind(&self, key: &[u8]) -> Kind {
-        Key::open(self.0, key).map_or(Kind::None, |key| key.kind())
+        ReadKey::open(self.0, key).map_or(Kind::None, |key| key.kind())
     }
 
     fn ttl(&self, key: &[u8]) -> Ttl {
-        match Key::open(self.0, key) {
-            None => Ttl::Missing,
-            // SAFETY: the key is open.
-            Some(key) => match unsafe { api!(RedisModule_GetExpire)(key.0) } {
-                ms if ms < 0 => Ttl::Never,
-                ms => Ttl::Millis(ms as u64),
-            },
-        }
+        ReadKey::open(self.0, key).map_or(Ttl::Missing, |key| key.ttl())
     }
 
     fn len(&self, key: &[u8]) -> u64 {
-        // SAFETY: the key is open.
-        Key::open(self.0, key).map_or(0, |key| unsafe { api!(RedisModule_ValueLength)(key.0) } as u64)
+        ReadKey::open(self.0, key).map_or(0, |key| key.len())
     }
 
     fn get(&self, key: &[u8]) -> StoreResult<Option<Vec<u8>>> {
@@ -132,15 +55,8 @@ impl Store for LiveStore {
     }
 
     fn hget(&self, key: &[u8], field: Word) -> Option<Vec<u8>> {
-        let key = Key::open(self.0, key).filter(|key| key.kind() == Kind::Hash)?;
-        let field = OwnedString::new(field.bytes());
-        let mut value: *mut raw::RedisModuleString = null_mut();
-        // SAFETY: the key is an open hash; one field and one place for its value, ended by NULL; the value is ours to free.
-        unsafe {
-            let none = null_mut::<raw::RedisModuleString>();
-            api!(RedisModule_HashGet)(key.0, raw::REDISMODULE_HASH_NONE as c_int, field.as_ptr(), &mut value, none);
-            OwnedString::from_raw(value).map(|value| value.as_bytes().to_vec())
-        }
+        let value = ReadKey::open(self.0, key)?.hget(&OwnedString::new(field.bytes()))?;
+        Some(value.as_bytes().to_vec())
     }
 
     fn hmget<const N: usize>(&self, key: &[u8], fields: [Known; N]) -> Option<[Option<Vec<u8>>; N]> {
@@ -149,30 +65,15 @@ impl Store for LiveStore {
     }
 
     fn zscore(&self, key: &[u8], member: &[u8]) -> Option<f64> {
-        let key = Key::open(self.0, key).filter(|key| key.kind() == Kind::ZSet)?;
-        let member = OwnedString::new(member);
-        let mut score = 0.0;
-        // SAFETY: the key is an open sorted set, the member is live.
-        let found = unsafe { api!(RedisModule_ZsetScore)(key.0, member.as_ptr(), &mut score) == 0 };
-        found.then_some(score)
+        ReadKey::open(self.0, key)?.zscore(&OwnedString::new(member))
     }
 
     fn zmax_score(&self, key: &[u8], min: f64, max: f64) -> Option<f64> {
-        self.range(key, min, max)
+        ReadKey::open(self.0, key)?.last_score(min, max)
     }
 
     fn zfirst_score(&self, key: &[u8]) -> Option<f64> {
-        let key = Key::open(self.0, key).filter(|key| key.kind() == Kind::ZSet)?;
-        // SAFETY: as in `range`.
-        unsafe {
-            if api!(RedisModule_ZsetFirstInScoreRange)(key.0, f64::NEG_INFINITY, f64::INFINITY, 0, 0) != 0 {
-                return None;
-            }
-            let mut score = 0.0;
-            let found = OwnedString::from_raw(api!(RedisModule_ZsetRangeCurrentElement)(key.0, &mut score));
-            api!(RedisModule_ZsetRangeStop)(key.0);
-            found.map(|_| score)
-        }
+        ReadKey::open(self.0, key)?.first_score()
     }
 
     fn zrange(&self, key: &[u8], offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>> {

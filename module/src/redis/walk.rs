@@ -9,7 +9,8 @@ use super::api;
 use super::call::Answer;
 use super::call::Effect::Local;
 use super::call::with_known;
-use super::store::{Key, LiveStore};
+use super::key::ReadKey;
+use super::store::LiveStore;
 use crate::queue::fields::{Known, Word};
 use crate::queue::store::{Kind, StoreResult};
 use crate::queue::walk::{Group, Page, Reach, Walk, glob_escape};
@@ -53,7 +54,7 @@ impl Walk for LiveStore {
     }
 
     fn has_fields(&self, key: &[u8], fields: &[Known]) -> bool {
-        let Some(key) = Key::open(self.0, key).filter(|key| key.kind() == Kind::Hash) else { return false };
+        let Some(key) = ReadKey::open(self.0, key).filter(|key| key.kind() == Kind::Hash) else { return false };
         fields.iter().all(|&field| {
             with_known(field, |field| {
                 let mut exists: c_int = 0;
