@@ -7,6 +7,9 @@ use std::sync::OnceLock;
 
 use crate::workspace;
 
+/// Where the scripts and packages of BullMQ lie.
+const OURS: &str = "tests/bullmq";
+
 /// A client as a test names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -61,27 +64,34 @@ pub fn output(mut command: Command) -> (Output, String) {
 }
 
 fn folder() -> PathBuf {
-    workspace().join("tests/bullmq")
+    workspace().join(OURS)
 }
 
-/// Installs the packages of the lock file, once, unless that very lock file is installed already.
+/// Installs the packages of `tests/bullmq`, once.
 pub fn install() {
     static DONE: OnceLock<()> = OnceLock::new();
-    DONE.get_or_init(|| {
-        let lock = fs::read(folder().join("package-lock.json")).expect("tests/bullmq/package-lock.json");
-        let stamp = folder().join("node_modules/.installed-lock.json");
-        if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
-            return;
-        }
-        let output = Command::new("npm")
-            .args(["ci", "--no-audit", "--no-fund"])
-            .current_dir(folder())
-            .output()
-            .unwrap_or_else(|error| panic!("npm does not run ({error}): install Node 20 and npm"));
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "npm ci in tests/bullmq failed:\n{errors}");
-        fs::write(stamp, lock).expect("node_modules is writable");
-    });
+    DONE.get_or_init(|| install_in(OURS));
+}
+
+/// Installs the packages of a folder's lock file, unless that very lock file is installed already.
+///
+/// # Panics
+/// Where npm is missing or fails.
+pub fn install_in(place: &str) {
+    let folder = workspace().join(place);
+    let lock = fs::read(folder.join("package-lock.json")).unwrap_or_else(|error| panic!("{place}: {error}"));
+    let stamp = folder.join("node_modules/.installed-lock.json");
+    if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
+        return;
+    }
+    let output = Command::new("npm")
+        .args(["ci", "--no-audit", "--no-fund"])
+        .current_dir(&folder)
+        .output()
+        .unwrap_or_else(|error| panic!("npm does not run ({error}): install Node 20 and npm"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "npm ci in {place} failed:\n{errors}");
+    fs::write(stamp, lock).expect("node_modules is writable");
 }
 
 /// The Python that has the client: `scripts/python-client` installs it.
