@@ -132,7 +132,7 @@ export class Health {
       producer: { ...producer.state, lastAddMs: since === undefined ? null : Math.round(since) },
       workers: workers.map((worker) => ({ queue: worker.qualifiedName, running: worker.isRunning(), paused: worker.isPaused() })),
       ...(monitor && { queues: await rows(queues, (one) => one.qualifiedName, (one) => statsOf(monitor, one)) }),
-      ...(monitor && { nodes: await rows(nodesOf(monitor), addressOf, memoryOf) }),
+      ...(monitor && { nodes: await rows(await nodesOf(monitor), addressOf, memoryOf) }),
     };
   }
 }
@@ -150,7 +150,12 @@ async function statsOf(monitor: Connection, queue: QueueDefinition): Promise<Fac
   return Object.fromEntries(counts.map((field) => [field, of(field)]));
 }
 
-const nodesOf = (monitor: Connection): readonly Redis[] => (monitor instanceof Cluster ? monitor.nodes('master') : [monitor]);
+/** The primaries as they are now: a client otherwise learns of a failover from its own commands. */
+async function nodesOf(monitor: Connection): Promise<readonly Redis[]> {
+  if (!(monitor instanceof Cluster)) return [monitor];
+  await new Promise<void>((done) => monitor.refreshSlotsCache(() => done()));
+  return monitor.nodes('master');
+}
 
 const addressOf = ({ options }: Redis) => `${options.host}:${options.port}`;
 
