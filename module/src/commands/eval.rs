@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use super::answer;
 use crate::config::{self, Guard};
 use crate::error::{Error, Result};
-use crate::keeper::admission::{Asker, Facts};
+use crate::keeper::admission::{Asker, Facts, run_add};
 use crate::keeper::guard::{self, Event};
 use crate::metrics;
 use crate::policy::registry::Decision;
@@ -104,7 +104,8 @@ impl Add<'_> {
 
     /// Of a job that the policies were asked about.
     fn run(&self) -> Ran {
-        let ran = self.context.run_script(self.command, self.args);
+        let run = || self.context.run_script(self.command, self.args);
+        let ran = run_add(self.context, &self.queue, &self.job, run);
         self.count(if ran == Ran::Failed { &[Event::Guarded] } else { &[Event::Guarded, Event::Admitted] });
         ran
     }

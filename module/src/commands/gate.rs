@@ -109,6 +109,7 @@ impl Drop for Gate<'_> {
     fn drop(&mut self) {
         // The meta hash of a new queue is told of before its jobs are counted.
         self.store.settle();
+        self.asker.tell();
         if self.added > 0 {
             rates::added(self.context, &self.prepared.queue, self.added);
         }

@@ -12,11 +12,13 @@ use crate::policy::{Job, Limits, Node, Queue, Source, Terms};
 use crate::queue::job::{NewJob, QueueKeys, Route};
 use crate::queue::keys::QueueName;
 use crate::queue::script::{Origin, ScriptJob};
+use crate::queue::size::Arrivals;
 use crate::queue::stats::Counts;
 use crate::queue::store::Store;
 use crate::redis::Context;
 use crate::redis::context::now_ms;
 use crate::redis::log::{Level, log};
+use crate::redis::script::Ran;
 use crate::redis::store::LiveStore;
 
 static POLICIES: Mutex<Registry> = Mutex::new(Registry::new());
@@ -110,11 +112,15 @@ pub struct Asker<'a> {
     place: Option<Place>,
     backlog: Option<u64>,
     facts: Option<Queue>,
+    /// Bytes of a job without data, and for each byte of data, by the way it goes.
+    of_data: [(f64, f64); 3],
+    arrivals: [Arrivals; 3],
 }
 
 impl<'a> Asker<'a> {
     pub fn new(context: Context, queue: &'a QueueName, keys: &'a QueueKeys) -> Self {
-        Self { context, queue, keys, place: None, backlog: None, facts: None }
+        let (of_data, arrivals) = Default::default();
+        Self { context, queue, keys, place: None, backlog: None, facts: None, of_data, arrivals }
     }
 
     /// Walks the policies, by the counts of `store`.
@@ -168,23 +174,26 @@ impl<'a> Asker<'a> {
 
     fn read(&mut self, store: &impl Store) -> &Queue {
         let (context, name, keys) = (self.context, self.queue, self.keys);
+        if self.facts.is_none() {
+            self.tell();
+            self.of_data = sizes::of_data(context.db(), name);
+        }
         self.facts.get_or_insert_with(|| queue_facts(context, name, keys, Counts::read(store, keys), 0))
     }
 
-    /// A job of so many bytes went this way since the facts were read.
+    /// A job with so many bytes of data went this way since the facts were read.
     pub fn entered(&mut self, route: Route, bytes: u64) {
         if let (Some(backlog), Route::Standard | Route::Prioritized) = (&mut self.backlog, route) {
             *backlog += 1;
         }
         let Some(queue) = &mut self.facts else { return };
+        self.arrivals[route as usize].count(bytes);
+        let (plain, byte) = self.of_data[route as usize];
+        queue.bytes = queue.bytes.saturating_add((plain + byte * bytes as f64) as u64);
         match route {
             Route::Standard => queue.waiting += 1,
             Route::Prioritized => queue.prioritized += 1,
             Route::Delayed => queue.delayed += 1,
-        }
-        // 0 is an estimate that was not made yet.
-        if queue.bytes > 0 {
-            queue.bytes = queue.bytes.saturating_add(bytes);
         }
     }
 
@@ -193,6 +202,36 @@ impl<'a> Asker<'a> {
         self.backlog = None;
         self.facts = None;
     }
+
+    /// Tells the estimate of the queue's bytes of the jobs that entered.
+    pub fn tell(&mut self) {
+        let arrivals = std::mem::take(&mut self.arrivals);
+        if arrivals.iter().any(|arrivals| !arrivals.is_empty()) {
+            sizes::arrived(self.context.db(), self.queue, &arrivals);
+        }
+    }
+}
+
+/// Runs the script of a job that a guarded client adds, and tells the estimate of the queue's bytes of the job if its
+/// queue grew by one.
+pub fn run_add(context: Context, queue: &QueueName, job: &ScriptJob<'_>, run: impl FnOnce() -> Ran) -> Ran {
+    if policies().is_empty() {
+        return run();
+    }
+    let (route, store) = (job.route(), LiveStore(context));
+    let place = queue.key(match route {
+        Route::Standard => "wait",
+        Route::Prioritized => "prioritized",
+        Route::Delayed => "delayed",
+    });
+    let before = store.len(&place);
+    let ran = run();
+    if store.len(&place) > before {
+        let mut arrivals = <[Arrivals; 3]>::default();
+        arrivals[route as usize].count(job.data.len() as u64);
+        sizes::arrived(context.db(), queue, &arrivals);
+    }
+    ran
 }
 
 /// What a policy would see of this job now, were it sent by this kind of sender.

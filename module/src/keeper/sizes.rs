@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::queues;
 use super::rates::{self, Totals};
-use crate::queue::job::QueueKeys;
+use crate::queue::job::{QueueKeys, Route};
 use crate::queue::keys::QueueName;
 pub use crate::queue::size::Size;
-use crate::queue::size::{Estimate, Lot, Subject};
+use crate::queue::size::{Arrivals, Estimate, Lot, Subject};
 use crate::queue::stats::Counts;
 use crate::redis::Context;
 use crate::redis::events::Change;
@@ -64,6 +64,35 @@ fn state() -> MutexGuard<'static, State> {
 /// The size of a queue with these counts, from memory; None before it was first looked at.
 pub fn of(db: i32, queue: &QueueName, counts: &Counts) -> Option<Size> {
     state().known.get(&(db, queue.clone())).map(|entry| entry.estimate.size(counts))
+}
+
+/// What a job that goes each way takes by the length of its data: bytes without data, and bytes for each byte of it.
+pub fn of_data(db: i32, queue: &QueueName) -> [(f64, f64); 3] {
+    let state = state();
+    let fresh = Estimate::default();
+    let estimate = state.known.get(&(db, queue.clone())).map_or(&fresh, |entry| &entry.estimate);
+    ROUTES.map(|route| estimate.of_data(route))
+}
+
+/// The ways in, in the order of their numbers.
+const ROUTES: [Route; 3] = [Route::Standard, Route::Prioritized, Route::Delayed];
+
+/// Jobs came by a command whose data was seen: their bytes count at once.
+pub fn arrived(db: i32, queue: &QueueName, arrivals: &[Arrivals; 3]) {
+    if !queues::knows(db, queue.as_bytes()) {
+        return;
+    }
+    let mut state = state();
+    let name = (db, queue.clone());
+    if state.known.len() >= MAX_QUEUES && !state.known.contains_key(&name) {
+        return;
+    }
+    let entry = state.known.entry(name).or_default();
+    for (route, arrivals) in ROUTES.into_iter().zip(arrivals) {
+        if !arrivals.is_empty() {
+            entry.estimate.arrived(route, *arrivals);
+        }
+    }
 }
 
 /// One turn: as many visits as the time that was saved up allows.

@@ -116,6 +116,10 @@ impl Store for Fake {
         (self.kind(key) == Kind::Hash).then(|| fields.map(|field| self.hget(key, field.into())))
     }
 
+    fn hstrlen(&self, key: &[u8], field: Word) -> StoreResult<u64> {
+        Ok(self.hget(key, field).map_or(0, |value| value.len() as u64))
+    }
+
     fn zscore(&self, key: &[u8], member: &[u8]) -> Option<f64> {
         let Some(Value::ZSet(set)) = self.0.get(key) else { return None };
         set.get(member).copied()

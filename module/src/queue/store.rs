@@ -77,6 +77,8 @@ pub trait Store {
     fn hget(&self, key: &[u8], field: Word) -> Option<Vec<u8>>;
     /// Several fields from one look; None where the key holds no hash.
     fn hmget<const N: usize>(&self, key: &[u8], fields: [Known; N]) -> Option<[Option<Vec<u8>>; N]>;
+    /// Bytes of a field; 0 where there is none.
+    fn hstrlen(&self, key: &[u8], field: Word) -> StoreResult<u64>;
     fn zscore(&self, key: &[u8], member: &[u8]) -> Option<f64>;
     /// Highest score within `min..=max`.
     fn zmax_score(&self, key: &[u8], min: f64, max: f64) -> Option<f64>;

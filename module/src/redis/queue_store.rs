@@ -397,6 +397,10 @@ impl Store for QueueStore<'_> {
         self.live().list_contains(key, element)
     }
 
+    fn hstrlen(&self, key: &[u8], field: Word) -> StoreResult<u64> {
+        self.live().hstrlen(key, field)
+    }
+
     fn memory(&self, key: &[u8]) -> StoreResult<u64> {
         self.live().memory(key)
     }

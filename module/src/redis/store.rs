@@ -64,6 +64,13 @@ impl Store for LiveStore {
         Some(found.map(|value| value.map(|value| value.as_bytes().to_vec())))
     }
 
+    fn hstrlen(&self, key: &[u8], field: Word) -> StoreResult<u64> {
+        if self.kind(key) != Kind::Hash {
+            return Ok(0);
+        }
+        Ok(self.0.call(c"HSTRLEN", Local, &[key.into(), field])?.integer() as u64)
+    }
+
     fn zscore(&self, key: &[u8], member: &[u8]) -> Option<f64> {
         ReadKey::open(self.0, key)?.zscore(&OwnedString::new(member))
     }

@@ -7,6 +7,7 @@
 
 use super::msgpack::{Reader, Value};
 use super::shape::{Kind, Shape, base};
+use crate::queue::job::Route;
 
 /// A job as an add script would write it.
 #[derive(Debug, PartialEq)]
@@ -20,6 +21,19 @@ pub struct ScriptJob<'a> {
     pub priority: u32,
     pub attempts: u32,
     pub origin: Origin<'a>,
+}
+
+impl ScriptJob<'_> {
+    /// Where the job goes, unless it waits for children.
+    pub fn route(&self) -> Route {
+        if self.delay_ms > 0 {
+            Route::Delayed
+        } else if self.priority > 0 {
+            Route::Prioritized
+        } else {
+            Route::Standard
+        }
+    }
 }
 
 /// Who wants the job to be.

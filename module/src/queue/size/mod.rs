@@ -2,24 +2,26 @@
 //!
 //! Jobs of one state are a stratum: their number is known, their mean is measured. Few jobs are measured all; of many a
 //! random part, where it lowers the error most (the Neyman allocation). What was measured counts less as the jobs of a
-//! stratum are replaced by others. Only reads. Not counted are deduplication keys and schedulers' hashes, whose names
+//! stratum are replaced by others. Of jobs that came by a command whose data we saw, the bytes are known at once. Only reads.
+//! Not counted are deduplication keys and schedulers' hashes, whose names
 //! cannot be known without a scan.
+
+mod line;
+mod stratum;
 
 use super::error::Result;
 use super::fields::Known;
-use super::job::QueueKeys;
+use super::job::{QueueKeys, Route};
 use super::keys::{QueueName, SUB_KEYS};
 use super::stats::Counts;
 use super::store::{Kind, Store};
+pub use stratum::Arrivals;
+use stratum::Stratum;
 
 /// Strata of up to so many jobs are measured whole.
 const SMALL: u64 = 32;
-/// Jobs measured before a mean is believed.
-const ENOUGH: f64 = 32.0;
 /// One job in so many has all its keys measured.
 const DEEP: u64 = 4;
-/// Such jobs before their mean is believed.
-const FEW: f64 = ENOUGH / DEEP as f64;
 /// Jobs measured between two questions whether time is over.
 const BATCH: u64 = 8;
 /// Standard errors in the bound: three hold in 99.7 of 100 cases.
@@ -84,91 +86,17 @@ impl State {
         if matches!(self, Self::Wait | Self::Paused | Self::Active) { Kind::List } else { Kind::ZSet }
     }
 
+    /// Where a job goes first.
+    fn of(route: Route) -> Self {
+        match route {
+            Route::Standard => Self::Wait,
+            Route::Prioritized => Self::Prioritized,
+            Route::Delayed => Self::Delayed,
+        }
+    }
+
     fn is_finished(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
-    }
-}
-
-/// Sums over measured values.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    number: f64,
-    sum: f64,
-    squares: f64,
-}
-
-impl Sums {
-    fn add(&mut self, value: u64) {
-        let value = value as f64;
-        self.number += 1.0;
-        self.sum += value;
-        self.squares += value * value;
-    }
-
-    fn mean(&self) -> f64 {
-        if self.number > 0.0 { self.sum / self.number } else { 0.0 }
-    }
-
-    /// Variance of the mean; infinite before `enough` are measured.
-    fn variance(&self, enough: f64) -> f64 {
-        if self.number < enough {
-            return f64::INFINITY;
-        }
-        let spread = (self.squares / self.number - self.mean() * self.mean()).max(0.0);
-        // A small sample knows its own spread badly.
-        spread / self.number * (1.0 + enough / self.number)
-    }
-
-    fn fade(&mut self, part: f64) {
-        self.number *= part;
-        self.sum *= part;
-        self.squares *= part;
-    }
-}
-
-/// What was measured of the jobs of one state. Every measured job has its hash measured, one in [`DEEP`] all its keys:
-/// most jobs have no other, and looking for them costs more than the hash.
-#[derive(Clone, Copy, Debug, Default)]
-struct Stratum {
-    hashes: Sums,
-    /// The keys beside the hash.
-    others: Sums,
-    /// Bytes of logs and stack traces, over the jobs of `others`.
-    logs: f64,
-    /// Those of them that are stack traces, which lie in the hash.
-    traces: f64,
-    /// Bytes that the list or set takes for each of its jobs.
-    entry: f64,
-    /// Jobs at the moment when all of them were measured.
-    whole: Option<u64>,
-}
-
-impl Stratum {
-    /// Lets what was measured count for this part of what it did, but never for less than makes a mean.
-    fn fade(&mut self, part: f64) {
-        let part = part.max(ENOUGH / self.hashes.number.max(ENOUGH)).max(FEW / self.others.number.max(FEW));
-        self.hashes.fade(part);
-        self.others.fade(part);
-        self.logs *= part;
-        self.traces *= part;
-    }
-
-    fn of_others(&self, sum: f64) -> f64 {
-        if self.others.number > 0.0 { sum / self.others.number } else { 0.0 }
-    }
-
-    /// Mean bytes of a job without logs and stack trace.
-    fn body(&self) -> f64 {
-        let lists = self.of_others(self.logs - self.traces);
-        (self.hashes.mean() - self.of_others(self.traces) + self.others.mean() - lists).max(0.0)
-    }
-
-    /// Variance of the sum over `jobs` jobs; infinite before enough of them are measured.
-    fn variance(&self, jobs: u64) -> f64 {
-        if jobs == 0 || self.whole == Some(jobs) {
-            return 0.0;
-        }
-        (jobs as f64).powi(2) * (self.hashes.variance(ENOUGH) + self.others.variance(FEW))
     }
 }
 
@@ -267,8 +195,8 @@ impl Estimate {
         for state in STATES {
             let jobs = state.jobs(counts);
             let stratum = self.stratum(state).unwrap_or_default();
-            let bodies = (jobs as f64 * (stratum.body() + stratum.entry)) as u64;
-            let logs = (jobs as f64 * stratum.of_others(stratum.logs)) as u64;
+            let bodies = (stratum.bodies(jobs) + jobs as f64 * stratum.entry) as u64;
+            let logs = stratum.logs(jobs) as u64;
             variance += stratum.variance(jobs);
             size.logs += logs;
             if state.is_finished() {
@@ -283,18 +211,30 @@ impl Estimate {
         size
     }
 
-    /// So many jobs came, completed and failed since the last visit: that part of a stratum was not measured.
+    /// Jobs came whose data we saw.
+    pub fn arrived(&mut self, route: Route, arrivals: Arrivals) {
+        self.stratum_mut(State::of(route)).arrivals.add(arrivals);
+    }
+
+    /// What a job that goes this way takes by the length of its data, as far as known: bytes without data, and bytes for
+    /// each byte of it.
+    pub fn of_data(&self, route: Route) -> (f64, f64) {
+        self.stratum(State::of(route)).unwrap_or_default().of_data()
+    }
+
+    /// So many jobs came, completed and failed since the last visit. What is not known of them was not measured.
     pub fn turn_over(&mut self, counts: &Counts, added: u64, completed: u64, failed: u64) {
         for (state, stratum) in &mut self.strata {
+            let jobs = state.jobs(counts);
             let fresh = match state {
                 State::Completed => completed,
                 State::Failed => failed,
-                _ => added,
+                // What came elsewhere may have moved here by now.
+                _ => added.saturating_sub(stratum.arrivals.number as u64),
             };
-            let jobs = state.jobs(counts);
+            stratum.take_in(jobs);
             if fresh > 0 && jobs > 0 {
                 stratum.fade(1.0 - (fresh as f64 / jobs as f64).min(1.0));
-                stratum.whole = None;
             }
         }
     }
@@ -331,7 +271,7 @@ impl Estimate {
             }
             if store.kind(state.key(keys)) != state.kind() {
                 // A foreign value under the key has a length too, and no jobs: nothing is left to measure.
-                *self.stratum_mut(state) = Stratum { whole: Some(*jobs), ..Stratum::default() };
+                *self.stratum_mut(state) = Stratum::empty(*jobs);
                 *jobs = 0;
                 continue;
             }
@@ -346,12 +286,11 @@ impl Estimate {
         loop {
             let widest = STATES.into_iter().zip(measurable).filter(|(_, jobs)| *jobs > SMALL).map(|(state, jobs)| {
                 let stratum = self.stratum(state).unwrap_or_default();
-                let gain = stratum.variance(jobs) / stratum.hashes.number.max(1.0);
+                let gain = stratum.variance(jobs) / stratum.number().max(1.0);
                 (state, jobs, if gain.is_nan() { 0.0 } else { gain })
             });
             let Some((state, jobs, _)) = widest.max_by(|(.., one), (.., two)| one.total_cmp(two)) else { break };
             let stratum = self.stratum_mut(state);
-            stratum.whole = None;
             for (index, id) in random_ids(store, state, state.key(keys), jobs, lot)?.iter().enumerate() {
                 let depth = if (index as u64).is_multiple_of(DEEP) { Depth::AllKeys } else { Depth::Hash };
                 measure_job(store, &queue.key(id), depth, stratum)?;
@@ -369,11 +308,11 @@ impl Estimate {
             Kind::List => store.lrange(key, 0, SMALL as i64)?,
             _ => store.zrange(key, 0, SMALL + 1)?,
         };
-        let mut fresh = Stratum { entry: self.stratum_mut(state).entry, ..Stratum::default() };
+        let mut fresh = Stratum::of_entry(self.stratum_mut(state).entry);
         for id in &ids {
             measure_job(store, &queue.key(id), Depth::AllKeys, &mut fresh)?;
         }
-        fresh.whole = Some(ids.len() as u64);
+        fresh.is_whole(ids.len() as u64);
         *self.stratum_mut(state) = fresh;
         Ok(())
     }
@@ -410,11 +349,13 @@ enum Depth {
 }
 
 fn measure_job(store: &impl Store, hash: &[u8], depth: Depth, stratum: &mut Stratum) -> Result<()> {
-    stratum.hashes.add(store.memory(hash)?);
+    let bytes = store.memory(hash)?;
     if depth == Depth::Hash {
+        stratum.add_hash(bytes);
         return Ok(());
     }
     let trace = store.hget(hash, Known::StackTrace.into()).map_or(0, |trace| trace.len() as u64);
+    let data = store.hstrlen(hash, Known::Data.into())?;
     let (mut others, mut lists) = (0, 0);
     let mut key = hash.to_vec();
     for suffix in SUB_KEYS {
@@ -426,9 +367,7 @@ fn measure_job(store: &impl Store, hash: &[u8], depth: Depth, stratum: &mut Stra
             lists += if suffix == ":logs" { bytes } else { 0 };
         }
     }
-    stratum.others.add(others);
-    stratum.logs += (trace + lists) as f64;
-    stratum.traces += trace as f64;
+    stratum.add_all(stratum::Job { hash: bytes, data, trace, others, lists });
     Ok(())
 }
 
@@ -509,8 +448,84 @@ mod tests {
         let before = estimate.strata[0].1;
         estimate.turn_over(&counts, 0, 0, 1500);
         let after = estimate.strata[0].1;
-        assert_eq!((after.hashes.number * 2.0, after.body()), (before.hashes.number, before.body()));
+        assert_eq!((after.number() * 2.0, after.bodies(1)), (before.number(), before.bodies(1)));
         assert!(estimate.size(&counts).error > size.error);
+    }
+
+    /// Adds jobs to `wait`, and tells of them: eleven fields beside four stand for 100 bytes of data, which take 110.
+    fn add(store: &mut Fake, estimate: &mut Estimate, ids: std::ops::Range<u32>, fields: usize) {
+        let mut arrivals = Arrivals::default();
+        for id in ids {
+            job(store, &id.to_string(), fields);
+            store.push(b"bull:q:wait", End::Left, id.to_string().as_bytes()).unwrap();
+            arrivals.count((fields as u64 - 4) / 11 * 100);
+        }
+        estimate.arrived(Route::Standard, arrivals);
+    }
+
+    fn truth(store: &Fake) -> u64 {
+        let ids = store.lrange(b"bull:q:wait", 0, -1).unwrap();
+        ids.iter().map(|id| store.memory(&queue().key(id)).unwrap() + 10).sum()
+    }
+
+    fn counts(store: &Fake) -> Counts {
+        Counts::read(store, &QueueKeys::of(&queue()))
+    }
+
+    #[test]
+    fn jobs_whose_data_was_seen_count_at_once_and_leave_no_error() {
+        let (mut store, mut estimate) = (Fake::default(), Estimate::default());
+        add(&mut store, &mut estimate, 0..30, 4);
+        measure(&store, &mut estimate, 0.05);
+        // All are measured. Then come others that differ a lot, in several rounds.
+        for round in 0..5u32 {
+            add(&mut store, &mut estimate, 1000 * (round + 1)..1000 * (round + 1) + 200, 15 + 44 * round as usize);
+            assert_eq!(estimate.size(&counts(&store)).total(), truth(&store), "before the next visit of round {round}");
+            estimate.turn_over(&counts(&store), 200, 0, 0);
+            let size = estimate.size(&counts(&store));
+            assert!(
+                size.total().abs_diff(truth(&store)) <= 1 && size.error == 0,
+                "{size:?}, in truth {}",
+                truth(&store)
+            );
+        }
+        // What is drawn by lot on top makes an error that is told.
+        let (size, _) = measure(&store, &mut estimate, 0.0);
+        assert!(size.error > 0 && size.total().abs_diff(truth(&store)) <= size.error, "{size:?}, {}", truth(&store));
+    }
+
+    #[test]
+    fn few_measured_jobs_and_many_seen_ones_keep_their_parts() {
+        let (mut store, mut estimate) = (Fake::default(), Estimate::default());
+        // 2,000 jobs that nobody saw come, of which a part is measured.
+        add(&mut store, &mut Estimate::default(), 0..2000, 4);
+        measure(&store, &mut estimate, 0.05);
+        // Ten times as large as those, and a tenth of them: seen.
+        add(&mut store, &mut estimate, 5000..5200, 59);
+        estimate.turn_over(&counts(&store), 200, 0, 0);
+        let size = estimate.size(&counts(&store));
+        assert!(size.total().abs_diff(truth(&store)) * 100 <= truth(&store), "{size:?}, in truth {}", truth(&store));
+        assert!(size.error > 0, "the first ones are known by some of them");
+        // Half of all go before the next visit: what is known is known of those that stay.
+        let ids = store.lrange(b"bull:q:wait", 0, -1).unwrap();
+        for id in ids.iter().step_by(2) {
+            store.lrem(b"bull:q:wait", 1, id).unwrap();
+        }
+        estimate.turn_over(&counts(&store), 0, 0, 0);
+        let size = estimate.size(&counts(&store));
+        assert!(size.total().abs_diff(truth(&store)) * 100 <= truth(&store), "{size:?}, in truth {}", truth(&store));
+    }
+
+    #[test]
+    fn jobs_that_were_drawn_many_times_count_no_more_than_they_are() {
+        let (mut store, mut estimate) = (Fake::default(), Estimate::default());
+        add(&mut store, &mut Estimate::default(), 0..40, 4);
+        // Some hundred times by lot, of forty jobs.
+        measure(&store, &mut estimate, -1.0);
+        add(&mut store, &mut estimate, 100..200, 59);
+        estimate.turn_over(&counts(&store), 100, 0, 0);
+        let size = estimate.size(&counts(&store));
+        assert!(size.total().abs_diff(truth(&store)) * 100 <= truth(&store), "{size:?}, in truth {}", truth(&store));
     }
 
     #[test]
