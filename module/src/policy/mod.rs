@@ -20,6 +20,8 @@ pub mod instance;
 pub mod member;
 #[cfg(feature = "server")]
 pub mod registry;
+#[cfg(test)]
+mod released;
 pub mod screen;
 pub mod settings;
 pub mod steps;
