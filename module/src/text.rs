@@ -22,6 +22,11 @@ pub fn printable(bytes: &[u8]) -> String {
     out
 }
 
+/// Text of others with its control characters escaped: a terminal shows all of it and obeys none.
+pub fn visible(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
 /// [`printable`], cut at `max` bytes of input with `...` behind.
 pub fn short(bytes: &[u8], max: usize) -> String {
     if bytes.len() <= max { printable(bytes) } else { printable(&bytes[..max]) + "..." }
@@ -35,5 +40,6 @@ mod tests {
     fn only_printable_ascii_comes_out() {
         assert_eq!(printable("a\0一%s\r\n".as_bytes()), "a\\x00\\xe4\\xb8\\x80%s\\r\\n");
         assert_eq!(short(b"abcdef", 3), "abc...");
+        assert_eq!(visible("é\u{1b}[2J\n\u{9b}x"), "é\\u{1b}[2J\\n\\u{9b}x");
     }
 }

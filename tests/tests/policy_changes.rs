@@ -272,6 +272,24 @@ fn without_a_folder_policies_are_in_memory_only() {
     server.assert_alive();
 }
 
+/// Bytes that wait for the compiler lie in memory: only so many do.
+#[test]
+fn no_more_components_wait_to_be_compiled_than_may() {
+    let mut server = Server::start();
+    let slow = guests::slow_to_compile(100);
+    let mut clients: Vec<Client> = (0..24).map(|_| server.client()).collect();
+    for client in &mut clients {
+        client.send(&encode(&load_words(&[], &slow))).expect("sent");
+    }
+    let replies: Vec<Reply> = clients.iter_mut().map(|client| client.read().expect("a reply")).collect();
+    let errors: Vec<String> = replies.iter().filter_map(Reply::error).collect();
+    let full = errors.iter().filter(|text| text.contains("16 components wait to be compiled; try again")).count();
+    assert!(full > 0 && full <= 8, "{errors:?}");
+    load(&mut server.client(), "p", &[], &guests::versioned(1));
+    assert_eq!(verdict(&mut server.client()), "BULLREJECT p v1");
+    server.assert_alive();
+}
+
 #[test]
 fn what_cannot_be_written_is_not_in_force() {
     let mut server = Server::start();

@@ -180,6 +180,24 @@ fn notices_are_logged_escaped_and_bounded() {
     server.assert_alive();
 }
 
+#[test]
+fn policies_cannot_fill_the_log_with_notices() {
+    let mut server = server();
+    let mut client = server.client();
+    // A call a queue and tick, of 20 lines each.
+    for at in 0..80 {
+        add(&mut client, &format!("bull:q{at}"), "{}", &[]);
+    }
+    let wishes: Vec<_> = (0..20).map(|_| Wish::Notice { queue: "bull:q".into(), text: "again".into() }).collect();
+    load(&mut client, "p", &[], &wishing(&wishes).build());
+    server.wait_until("some thousand notices", |client| count(client, "p", "notices") >= 5000);
+    server.wait_until("what was left out is told", |_| server.log().contains("notices of policies were left out"));
+    let logged = server.log().matches("bull: p: bull:q: again").count() as i64;
+    let notices = count(&mut client, "p", "notices");
+    assert!(logged * 4 < notices, "{logged} lines of {notices} notices");
+    server.assert_alive();
+}
+
 /// A tick that never ends is a fault like others, and keeps nobody else's from being called.
 #[test]
 fn every_queue_is_seen_once_a_round() {

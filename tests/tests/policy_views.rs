@@ -100,6 +100,21 @@ fn the_log_has_the_newest_decisions_first() {
     server.wait_until("a pause", |client| log(client, &["VERDICT", "pause"]).len() == 1);
     assert_eq!(field(&log(&mut client, &["VERDICT", "pause"])[0], "queue"), QUEUE);
 
+    // What a policy says cannot steer a terminal; a fault at a tick is told as well.
+    let rude = guests::Guest::new("rude").version("1\u{1b}[2J").rejecting(b"no\x1b]0;x\n").build();
+    load(&mut client, "rude", &["ORDER", "0"], &rude);
+    let error = client.cmd(&["BULL.ADD", QUEUE, "mail", "1"]).error().expect("an error");
+    // The test's own client shows a backslash as two.
+    assert!(error.ends_with(r"no\\u{1b}]0;x\\n"), "{error}");
+    let row = log(&mut client, &["POLICY", "rude"]).remove(0);
+    assert_eq!(["version", "reason"].map(|name| field(&row, name)), [r"1\u{1b}[2J", r"no\u{1b}]0;x\n"]);
+    assert_eq!(field(&client.ok(&["BULL.POLICY", "INFO", "rude"]), "version"), r"1\u{1b}[2J");
+    load(&mut client, "rude", &[], &guests::looping_tick());
+    server.wait_until("a fault at a tick", |client| !log(client, &["POLICY", "rude", "VERDICT", "fault"]).is_empty());
+    let row = log(&mut client, &["POLICY", "rude", "VERDICT", "fault"]).remove(0);
+    assert_eq!(["queue", "job", "reason"].map(|name| field(&row, name)), ["", "", "ran out of fuel"]);
+    client.ok(&["BULL.POLICY", "REMOVE", "rude"]);
+
     // A ring: the newest thousand.
     load(&mut client, "first", &[], &guests::versioned(3));
     let calls: Vec<_> = (0..1100).map(|_| vec!["BULL.ADD", QUEUE, "job", "{}"]).collect();

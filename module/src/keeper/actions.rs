@@ -3,6 +3,8 @@
 //! It must name a queue that this node has, that the policy covers, and whose keys lie in one slot; its numbers must make
 //! sense. What does not pass is counted and ignored, and INFO tells the last reason. A policy in observe does nothing.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::admission::policies;
 use super::trims::{self, Reason, Started};
 use super::{emergency, node, queues};
@@ -25,12 +27,16 @@ use crate::text::short;
 const MAX_ACTIONS: usize = 100;
 /// Notices logged of one call; the others are counted in the last line.
 const MAX_NOTICES: usize = 20;
+/// Notices logged in a second, of all policies together; the others are counted in the next one.
+const MAX_NOTICES_A_SECOND: u64 = 100;
 
 /// An action that waits for its turn.
 pub struct Wish {
     policy: String,
     db: i32,
     action: Action,
+    /// Events to keep, asked for with a trim of the same queue: one trim does both, since a queue has one at a time.
+    keep_events: Option<u64>,
 }
 
 /// Logs the notices of a call, and answers with what is to be done.
@@ -40,11 +46,11 @@ pub fn sift(policy: &str, db: i32, actions: Vec<Action>) -> Vec<Wish> {
     for notice in notices.iter().take(MAX_NOTICES) {
         if let Action::Notice(notice) = notice {
             let (queue, text) = (short(notice.queue.as_bytes(), 128), short(notice.text.as_bytes(), 256));
-            log(Level::Notice, &format!("bull: {policy}: {queue}: {text}"));
+            tell(&format!("bull: {policy}: {queue}: {text}"));
         }
     }
     if notices.len() > MAX_NOTICES {
-        log(Level::Notice, &format!("bull: {policy}: and {} more notices", notices.len() - MAX_NOTICES));
+        tell(&format!("bull: {policy}: and {} more notices", notices.len() - MAX_NOTICES));
     }
     let (mut wishes, mut registry) = (Vec::new(), policies());
     let Some(member) = registry.get_mut(policy) else { return wishes };
@@ -57,11 +63,53 @@ pub fn sift(policy: &str, db: i32, actions: Vec<Action>) -> Vec<Wish> {
             member.note(deed, &Effect::Ignored(format!("more than {MAX_ACTIONS} actions of one call")));
         } else if member.settings.mode == Mode::Observe {
             member.note(deed, &Effect::Observed);
+        } else if let Some((trim, keep)) = same_trim(&mut wishes, &action) {
+            trim.keep_events = Some(keep);
         } else {
-            wishes.push(Wish { policy: policy.to_owned(), db, action });
+            wishes.push(Wish { policy: policy.to_owned(), db, action, keep_events: None });
         }
     }
     wishes
+}
+
+/// The trim among the wishes that can take this trim of events with it.
+fn same_trim<'a>(wishes: &'a mut [Wish], action: &Action) -> Option<(&'a mut Wish, u64)> {
+    let Action::TrimEvents(wanted) = action else { return None };
+    let same = |wish: &&mut Wish| matches!(&wish.action, Action::Trim(trim) if trim.queue == wanted.queue);
+    Some((wishes.iter_mut().find(same)?, wanted.keep))
+}
+
+/// Notices of the second that runs, and those that were left out since the last that was logged.
+struct Told {
+    second: u64,
+    lines: u64,
+    left_out: u64,
+}
+
+/// Logs a notice, unless policies have filled this second.
+fn tell(line: &str) {
+    static TOLD: Mutex<Told> = Mutex::new(Told { second: 0, lines: 0, left_out: 0 });
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let second = now_ms() / 1000;
+    if told.second != second {
+        (told.second, told.lines) = (second, 0);
+    }
+    if told.lines >= MAX_NOTICES_A_SECOND {
+        told.left_out += 1;
+        return;
+    }
+    told.lines += 1;
+    let left_out = std::mem::take(&mut told.left_out);
+    drop(told);
+    if left_out > 0 {
+        log(
+            Level::Notice,
+            &format!(
+                "bull: {left_out} notices of policies were left out, at most {MAX_NOTICES_A_SECOND} a second are logged"
+            ),
+        );
+    }
+    log(Level::Notice, line);
 }
 
 /// Does what is wished for, or a piece of it; the rest comes back.
@@ -76,6 +124,9 @@ pub fn carry_out(context: Context, wish: Wish) -> Option<Wish> {
     let member = policies.get_mut(&wish.policy)?;
     if let Some(told) = member.note(deed, &effect) {
         log(Level::Warning, &format!("bull: {}: ignored {told}", wish.policy));
+    }
+    if wish.keep_events.is_some() {
+        member.note(Deed::TrimEvents, &effect);
     }
     let kind = match deed {
         Deed::Pause => Kind::Pause,
@@ -113,7 +164,10 @@ fn act(context: Context, wish: &Wish) -> Result<Option<Effect>, String> {
     let outcome = match &wish.action {
         Action::Pause(_) => pause(&mut store, &keys).map_err(told)?,
         Action::Resume(_) => resume(&mut store, &keys).map_err(told)?,
-        Action::Trim(wanted) => return begin(context, &queue, criteria(wanted)?).map(Some),
+        Action::Trim(wanted) => {
+            let criteria = Criteria { events: wish.keep_events, ..criteria(wanted)? };
+            return begin(context, &queue, criteria).map(Some);
+        }
         Action::TrimEvents(wanted) => {
             let criteria = Criteria { events: Some(wanted.keep), ..Criteria::default() };
             return begin(context, &queue, criteria).map(Some);

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -128,10 +129,36 @@ pub fn start(path: Option<PathBuf>) {
     }
 }
 
+/// Components that wait to be compiled, each with its bytes; more are refused.
+const MAX_WAITING: usize = 16;
+
+/// A component's place among those that wait.
+struct Place;
+
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+impl Place {
+    fn take() -> Option<Self> {
+        let taken = WAITING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < MAX_WAITING).then_some(n + 1));
+        taken.is_ok().then(|| Self)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// LOAD.
 pub fn load(ticket: Arc<Ticket>, name: String, wanted: Wanted, wasm: Vec<u8>) {
     let client = Arc::clone(&ticket);
+    let Some(place) = Place::take() else {
+        let full = format!("{MAX_WAITING} components wait to be compiled; try again later");
+        return client.answer(Err(Error::Policy(full)));
+    };
     let queued = COMPILER.run(Box::new(move || {
+        let _place = place;
         if ticket.is_late() {
             return;
         }

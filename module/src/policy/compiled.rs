@@ -10,6 +10,7 @@ use super::engine::{Held, Limits, engine};
 use super::faults::LoadError;
 use super::instance::Instance;
 use super::screen::screen;
+use crate::text::visible;
 
 /// Longest text taken over from `describe`, bytes.
 const MAX_TEXT: usize = 256;
@@ -53,7 +54,7 @@ impl Compiled {
             let _ = write!(digest, "{byte:02x}");
         }
         let description = Instance::raw(&pre, limits)?.describe(limits)?;
-        let cut = |text: String| text.chars().take(MAX_TEXT).collect::<String>();
+        let cut = |text: String| visible(&text.chars().take(MAX_TEXT).collect::<String>());
         let description = Description {
             name: cut(description.name),
             version: cut(description.version),

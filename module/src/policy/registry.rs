@@ -7,6 +7,7 @@ use super::member::{Asked, Incident, Outcome, Policy, Remake, Seated};
 use super::settings::{Mode, OnError};
 use super::terms::{Place, Walks};
 use super::{Action, Job, Node, Queue, Source, Terms, Verdict};
+use crate::text::visible;
 
 /// Longest reason, bytes.
 const MAX_REASON: usize = 256;
@@ -117,7 +118,12 @@ impl Registry {
         if covered.is_empty() {
             return None;
         }
-        policy.tick(node, &covered)
+        let answer = policy.tick(node, &covered);
+        if let Some(Err(incident)) = &answer {
+            let entry = Entry { reason: incident.text.clone(), ..policy.deed(Kind::Fault, String::new(), node.now_ms) };
+            self.audit.add(entry);
+        }
+        answer
     }
 
     /// Walks the policies in order; the first verdict that binds ends the walk. Where the caller only observes, that verdict
@@ -183,10 +189,10 @@ impl Registry {
     }
 }
 
-/// A reason as clients get it.
+/// A reason as clients get it and the log keeps it: short, and nothing that a terminal would obey.
 pub fn cut_reason(mut reason: String) -> String {
     reason.truncate(reason.floor_char_boundary(MAX_REASON));
-    reason
+    visible(&reason)
 }
 
 fn judge(policy: &Policy, verdict: Option<Verdict>) -> Decision {
