@@ -36,14 +36,26 @@ pub fn binary(engine: &str) -> PathBuf {
 /// Where it does not build.
 pub fn neighbour() -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--release", "--quiet", "--locked", "-p", "bull-neighbour"]).current_dir(workspace());
-        let output = build.output().unwrap_or_else(|error| panic!("{build:?} does not run: {error}"));
-        assert!(output.status.success(), "{build:?}:\n{}", String::from_utf8_lossy(&output.stderr));
-    });
+    BUILT.get_or_init(|| build("bull-neighbour"));
     workspace().join("target/release/libbull_neighbour.so")
+}
+
+/// The library of `tests/clock`, built when a test first asks for it.
+///
+/// # Panics
+/// Where it does not build.
+pub fn clock() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| build("bull-clock"));
+    workspace().join("target/release/libbull_clock.so")
+}
+
+fn build(package: &str) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--release", "--quiet", "--locked", "-p", package]).current_dir(workspace());
+    let output = build.output().unwrap_or_else(|error| panic!("{build:?} does not run: {error}"));
+    assert!(output.status.success(), "{build:?}:\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The module: `BULL_MODULE`, or the release build.

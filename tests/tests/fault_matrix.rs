@@ -10,6 +10,11 @@ fn a_full_disk_refuses_adds_and_loses_none() {
 }
 
 #[test]
+fn a_clock_that_jumps_stops_nothing() {
+    println!("{}", matrix::clock(1, 22).markdown());
+}
+
+#[test]
 fn partitions_and_lag_leave_all_copies_equal() {
     println!("{}", matrix::links(1, 23).markdown());
 }

@@ -1,9 +1,10 @@
 //! Queues stay within their limits by themselves: idle ones too, on primaries only, never while clients are paused.
 
-use bull_tests::checks::{add, finish, now_ms};
+use bull_tests::checks::{add, finish, load, now_ms};
 use bull_tests::client::{Client, Reply};
 use bull_tests::dump::Dump;
 use bull_tests::server::Server;
+use bull_tests::wishes::{Wish, wishing};
 use bull_tests::workspace;
 
 const QUEUE: &str = "bull:q";
@@ -176,4 +177,18 @@ fn the_retention_leaves_nothing_broken() {
     server.wait_until("three are left", |client| count(client, QUEUE, "completed") == 3);
     let check = client.ok(&["BULL.CHECK", QUEUE]);
     assert_eq!(check.get("found").expect("found").int(), 0, "{check:?}");
+}
+
+#[test]
+fn a_policy_that_trims_at_each_tick_keeps_it_away_from_no_queue() {
+    let server = Server::builder().config("bull.tick-ms 100").start();
+    let mut client = server.client();
+    finished(&mut client, QUEUE, "completed", 100);
+    let policy = wishing(&[Wish::TrimEvents { queue: QUEUE.into(), keep: 10 }]).build();
+    load(&mut client, "events", &[], &policy);
+    server.wait_until("it ticks", |client| {
+        client.ok(&["BULL.POLICY", "INFO", "events"]).get("ticks").is_some_and(|ticks| ticks.int() > 3)
+    });
+    profile(&mut client, QUEUE, &["keep-completed", "7"]);
+    server.wait_until("the finished jobs are within their limit", |client| count(client, QUEUE, "completed") == 7);
 }

@@ -41,8 +41,10 @@ pub fn tick(context: Context) -> u64 {
     survey::slice(context);
     let scanning = queues::scan_slice(context);
     sizes::slice(context);
+    // What ticks began is over before the retention looks at the queue: a policy that trims each time would keep it out.
+    trims::slice(context);
     let keeping = retention::slice(context);
-    let trimming = trims::slice(context);
+    let trimming = trims::next(context);
     let checking = checks::slice(context) | emergency::slice(context);
     let ticking = ticks::slice(context);
     let next = if scanning || checking || ticking { BUSY_MS } else { IDLE_MS };

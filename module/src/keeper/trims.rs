@@ -138,11 +138,10 @@ pub fn start(context: Context, queue: &QueueName, criteria: Criteria, reason: Re
     Ok(Started::Begun)
 }
 
-/// One slice, of a client's trim or of some that no client waits for. In how many milliseconds the next one is due; None
-/// where no trim waits.
-pub fn slice(context: Context) -> Option<u64> {
+/// One slice, of a client's trim or of some that no client waits for.
+pub fn slice(context: Context) {
     if !context.may_write_unasked() {
-        return None;
+        return;
     }
     let asked = state().asked.pop_front();
     if let Some(job) = asked {
@@ -164,6 +163,13 @@ pub fn slice(context: Context) -> Option<u64> {
         if worked {
             background::spent(start.elapsed());
         }
+    }
+}
+
+/// In how many milliseconds the next slice is due; None where no trim waits, or none may work.
+pub fn next(context: Context) -> Option<u64> {
+    if !context.may_write_unasked() {
+        return None;
     }
     let state = state();
     match (state.asked.is_empty(), state.unasked.is_empty()) {

@@ -1,13 +1,15 @@
-//! Rows of the fault matrix that are not about the death of a server under real clients: disks, links, roles,
+//! Rows of the fault matrix that are not about the death of a server under real clients: disks, clocks, links, roles,
 //! databases, children, policies. `tests/tests/fault_matrix.rs` runs each short, `scripts/soak matrix` long.
 
 mod children;
+mod clock;
 mod databases;
 mod disk;
 mod links;
 mod roles;
 
 pub use children::children;
+pub use clock::clock;
 pub use databases::{databases, flushes};
 pub use disk::disk;
 pub use links::links;
@@ -20,8 +22,9 @@ use crate::client::Client;
 pub type Scenario = fn(u64, u64) -> Row;
 
 /// All of them.
-pub const ALL: [(&str, Scenario); 6] = [
+pub const ALL: [(&str, Scenario); 7] = [
     ("disk", disk),
+    ("clock", clock),
     ("links", links),
     ("roles", roles),
     ("databases", databases),
