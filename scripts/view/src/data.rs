@@ -136,7 +136,7 @@ fn one(node: &mut Node, pattern: &str, rows: usize, picture: &mut Picture) -> Re
     }));
     let decisions = node.send(&["BULL.POLICY", "LOG", "COUNT", DECISIONS])?;
     picture.decisions.extend(decisions.items().iter().map(|row| Decision {
-        at_ms: number(row, "at-ms"),
+        at_ms: number(row, "time"),
         policy: row.text("policy"),
         verdict: row.text("verdict"),
         queue: row.text("queue"),
