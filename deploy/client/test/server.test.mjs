@@ -220,6 +220,8 @@ test('a server that stands still ends the patience, as unknown', async () => {
     await pause(50);
     await assert.rejects(producer.add(critical, 'n', {}), UnknownOutcomeError);
     await asleep;
+    // The server had it all the time, and takes it after all.
+    await until('the job is there', async () => (await redis.llen(`${critical.qualifiedName}:wait`)) === 2);
   });
 });
 
