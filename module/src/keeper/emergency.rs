@@ -7,13 +7,13 @@
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use wildmatch::WildMatch;
 
 use super::trims::{self, Here, Reason};
 use super::{profiles, queues};
-use crate::metrics;
-use crate::queue::emergency::{COMPLETED_MS, FAILED_MS, Step, Work};
+use crate::queue::emergency::{COMPLETED_MS, FAILED_MS, LEAST_PORTION, Step, Work, next_portion};
 use crate::queue::error::Result;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
@@ -27,6 +27,7 @@ use crate::redis::events::Change;
 use crate::redis::reply::{Reply, map};
 use crate::redis::store::LiveStore;
 use crate::redis::{Context, timer};
+use crate::{config, metrics};
 
 /// Priority of a queue that has none, as in the policy memory-budget.
 const NO_PRIORITY: u32 = 3;
@@ -34,8 +35,6 @@ const NO_PRIORITY: u32 = 3;
 const SHOWN: usize = 100;
 /// How far below its target a run goes, bytes: telling of it takes some again.
 const MARGIN: u64 = 64 << 10;
-/// Bytes freed after which the allocator gives free pages back to the system: often enough that each time is short.
-const PURGE_BYTES: u64 = 64 << 20;
 
 /// What is asked for.
 #[derive(Debug)]
@@ -131,8 +130,9 @@ pub struct Run {
     target: Option<u64>,
     started_ms: u64,
     took_ms: u64,
-    /// Used memory when pages were last given back.
+    /// Used memory when pages were last given back, and bytes freed after which they are again.
     purged_at: u64,
+    portion: u64,
 }
 
 struct Place {
@@ -280,6 +280,7 @@ impl Run {
             started_ms: now_ms(),
             took_ms: 0,
             purged_at: used,
+            portion: LEAST_PORTION,
         }
     }
 
@@ -360,7 +361,7 @@ impl Run {
         }
         if self.request.mode == Mode::Remove {
             self.used = used_memory(context);
-            if self.used.saturating_add(PURGE_BYTES) < self.purged_at {
+            if self.used.saturating_add(self.portion) < self.purged_at {
                 self.purge(context);
             }
         }
@@ -440,8 +441,10 @@ impl Run {
 
     fn purge(&mut self, context: Context) {
         self.purged_at = self.used;
+        let start = Instant::now();
         // An allocator that cannot do it says so; the pages then stay with the process.
         let _ = context.call(c"MEMORY", Effect::Local, &["PURGE".into()]);
+        self.portion = next_portion(self.portion, start.elapsed(), config::slice());
     }
 
     fn end(&mut self, context: Context, state: State) {

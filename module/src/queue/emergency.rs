@@ -1,6 +1,8 @@
 //! The steps of an emergency run: what goes from a queue in each of them. They get harder, and none of them touches a
 //! job that has not finished.
 
+use std::time::Duration;
+
 use super::trim::Criteria;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -11,6 +13,21 @@ pub const FAILED_MS: u64 = 7 * 24 * HOUR_MS;
 pub const TARGET_PERCENT: u64 = 80;
 /// Events that stay.
 const EVENTS: u64 = 100;
+
+/// Bytes freed after which the allocator gives free pages back to the system: at first and at least, and at most.
+pub const LEAST_PORTION: u64 = 256 << 10;
+const LARGEST_PORTION: u64 = 64 << 20;
+
+/// The portion after one that took so long to give back: giving back 64 MB of small jobs at once stops a server for 60 ms,
+/// so that each time takes about a slice.
+pub fn next_portion(portion: u64, took: Duration, slice: Duration) -> u64 {
+    let next = match took {
+        _ if took > slice => portion / 2,
+        _ if took < slice / 4 => portion * 2,
+        _ => portion,
+    };
+    next.clamp(LEAST_PORTION, LARGEST_PORTION)
+}
 
 /// A step, done for each queue in turn before the next one begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +100,21 @@ mod tests {
             }
         }
         assert_eq!(least, (now, now));
+    }
+
+    #[test]
+    fn a_portion_takes_about_a_slice() {
+        let slice = Duration::from_micros(500);
+        let after = |bytes_a_us: u64| {
+            (0..20).fold(LEAST_PORTION, |portion, _| {
+                next_portion(portion, Duration::from_micros(portion / bytes_a_us), slice)
+            })
+        };
+        for bytes_a_us in [1000, 5000, 20_000, 100_000] {
+            let took = after(bytes_a_us) / bytes_a_us;
+            assert!((125..=1000).contains(&took), "{took} µs at {bytes_a_us} bytes a µs");
+        }
+        assert_eq!((after(1), after(u64::MAX)), (LEAST_PORTION, LARGEST_PORTION));
     }
 
     #[test]
