@@ -81,6 +81,9 @@ pub struct Latency {
     pub p99: Duration,
     pub p999: Duration,
     pub max: Duration,
+    /// One wait in a hundred is longer than this without what other programs took from it. Equals `p99` for a probe that
+    /// watches nothing.
+    pub own_p99: Duration,
     /// The longest wait without what other programs took from it. What the server's other threads ran in that time is
     /// never taken for another program's. Equals `max` for a probe that watches nothing.
     pub own: Duration,
@@ -149,23 +152,33 @@ impl Probe {
         assert!(!waits.is_empty(), "the probe measured nothing");
         let foreign: Vec<_> = (0..waits.len()).map(|index| foreign(&waits, index)).collect();
         let own = waits.iter().zip(&foreign).map(|(wait, foreign)| wait.long().saturating_sub(*foreign));
-        let (own, foreign) = (own.max().unwrap_or_default(), foreign.iter().copied().max().unwrap_or_default());
+        let own = sorted(own);
+        let foreign = foreign.iter().copied().max().unwrap_or_default();
         let served = (0..waits.len()).map(|index| waits[index].long().saturating_sub(without_core(&waits, index)));
         let served = served.max().unwrap_or_default();
-        let mut long: Vec<_> = waits.iter().map(Wait::long).collect();
-        long.sort_unstable();
-        let at = |share: f64| long[((long.len() - 1) as f64 * share) as usize];
+        let long = sorted(waits.iter().map(Wait::long));
         Latency {
             samples: long.len(),
-            p50: at(0.50),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: at(1.0),
-            own,
+            p50: at(&long, 0.50),
+            p99: at(&long, 0.99),
+            p999: at(&long, 0.999),
+            max: at(&long, 1.0),
+            own_p99: at(&own, 0.99),
+            own: at(&own, 1.0),
             foreign,
             served,
         }
     }
+}
+
+fn sorted(waits: impl Iterator<Item = Duration>) -> Vec<Duration> {
+    let mut waits: Vec<_> = waits.collect();
+    waits.sort_unstable();
+    waits
+}
+
+fn at(sorted: &[Duration], share: f64) -> Duration {
+    sorted[((sorted.len() - 1) as f64 * share) as usize]
 }
 
 /// The first PING that was on its way while this one waited: one that stood behind others began its wait then.

@@ -72,7 +72,7 @@ fn nobody_waits_for_a_trim() {
                 "{kind:?} of {jobs}: {ours:?}; on an idle stock server {idle:?}; others used {foreign_cores:.2} cores"
             );
             let spoiled = foreign_cores >= FOREIGN_CORES || idle.max >= IDLE_WAIT;
-            let late = ours.own >= LONGEST_WAIT || ours.p99 >= idle.p99 + P99_MORE;
+            let late = ours.own >= LONGEST_WAIT || ours.own_p99 >= idle.p99 + P99_MORE;
             if late && spoiled {
                 continue;
             }
