@@ -181,6 +181,8 @@ test('a user that may only add adds, and a Job comes back', async () => {
 
 test('200 adds at once keep within the pool, in order; what is too much is refused', async () => {
   await withProducer({ connections: 1, maxInFlight: 16, maxWaiting: 200 }, async (producer) => {
+    // Adds that meet no connection yet try again, each at its own time; the order is that of a connection.
+    await producer.probe(critical);
     const jobs = await Promise.all(Array.from({ length: 200 }, (_, n) => producer.add(critical, 'n', { n })));
     const ids = jobs.map((job) => Number(job.id));
     assert.deepEqual(ids, [...ids].sort((a, b) => a - b), 'first come, first served');
