@@ -20,7 +20,7 @@ pub mod instance;
 pub mod member;
 #[cfg(feature = "server")]
 pub mod registry;
-#[cfg(test)]
+#[cfg(all(test, feature = "server"))]
 mod released;
 pub mod screen;
 pub mod settings;
