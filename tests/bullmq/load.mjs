@@ -27,6 +27,19 @@ const working = { host: args.host, port: args.port, maxRetriesPerRequest: null, 
 // What a producer sent and got no answer to is unknown: sending it again would double it.
 const settings = { ...working, autoResendUnfulfilledCommands: false };
 
+/**
+ * What waits for an answer on a connection. ioredis forgets what it does not send again: its promise would never end, and
+ * the producers would come to a standstill.
+ */
+function watched(client) {
+  const waiting = new Set();
+  client.on('close', () => waiting.forEach((lose) => lose(new Error('Connection is closed.'))));
+  return (answer) =>
+    new Promise((done, lose) => {
+      waiting.add(lose);
+      answer.then(done, lose).finally(() => waiting.delete(lose));
+    });
+}
 /** xorshift32: the same jobs for the same seed. */
 let state = Number(args.seed) >>> 0 || 1;
 function random(below) {
@@ -39,8 +52,12 @@ function random(below) {
 const say = (line) => process.stdout.write(`${line}\n`);
 const redis = new Redis(settings);
 redis.on('error', () => {});
-const queue = new Queue(args.name, { connection: settings, prefix: args.prefix });
+const connection = new Redis(settings);
+connection.on('error', () => {});
+const queue = new Queue(args.name, { connection, prefix: args.prefix });
 queue.on('error', () => {});
+const direct = watched(redis);
+const through = watched(connection);
 const worker = new Worker(
   args.name,
   async (job) => {
@@ -83,14 +100,15 @@ async function send() {
   try {
     if (way === 0) {
       const [{ n, data, opts }] = jobs;
-      say(`A ${n} ${(await queue.add('job', data, opts)).id}`);
+      say(`A ${n} ${(await through(queue.add('job', data, opts))).id}`);
     } else if (way === 1) {
       const [{ n, data, opts }] = jobs;
-      const id = await redis.call('BULL.ADD', base, 'job', JSON.stringify(data), 'OPTS', JSON.stringify(opts));
+      const words = ['job', JSON.stringify(data), 'OPTS', JSON.stringify(opts)];
+      const id = await direct(redis.call('BULL.ADD', base, ...words));
       say(`A ${n} ${id}`);
     } else {
       const words = jobs.flatMap(({ data, opts }) => ['job', JSON.stringify(data), JSON.stringify(opts)]);
-      const ids = await redis.call('BULL.MADD', base, ...words);
+      const ids = await direct(redis.call('BULL.MADD', base, ...words));
       jobs.forEach(({ n }, at) => (ids[at] instanceof Error ? told(n, ids[at]) : say(`A ${n} ${ids[at]}`)));
     }
   } catch (error) {
