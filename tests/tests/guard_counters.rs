@@ -157,3 +157,20 @@ fn refused_names_that_never_become_queues_fill_nothing() {
     assert_eq!(scripts(&mut client, "bull:{new}")[1], 1);
     server.assert_alive();
 }
+
+#[test]
+fn an_add_that_tells_much_counts_as_one_job_and_the_next_entry_counts_again() {
+    let (mut server, mut client) = start();
+    let script = "redis.call('XADD', KEYS[8], '*', 'event', 'added', 'jobId', '1') \
+        redis.call('XADD', KEYS[8], '*', 'event', 'waiting', 'jobId', '1') return '1'";
+    let added = |client: &mut Client| client.ok(&["BULL.STATS", QUEUE]).get("added-total").expect("a count").int();
+    for jobs in 1..=3 {
+        client.ok(&Add::standard(QUEUE).eval(script));
+        assert_eq!(added(&mut client), jobs);
+    }
+    // One that tells of no job, such as a duplicate, leaves nothing behind either.
+    client.ok(&Add::standard(QUEUE).eval("redis.call('XADD', KEYS[8], '*', 'event', 'duplicated') return '1'"));
+    client.ok(&["XADD", &format!("{QUEUE}:events"), "*", "event", "added", "jobId", "9"]);
+    assert_eq!(added(&mut client), 4);
+    server.assert_alive();
+}

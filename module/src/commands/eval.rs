@@ -4,13 +4,17 @@
 //! with that client's rights, or nothing is written at all. Jobs that were accepted before are never asked about: children
 //! of jobs, further iterations, and all scripts that do not add.
 
+use std::cell::Cell;
 use std::ffi::CStr;
+use std::rc::Rc;
 
 use super::answer;
+use super::prepared::{Prepared, prepared};
 use crate::config::{self, Guard};
 use crate::error::{Error, Result};
 use crate::keeper::admission::{Asker, Facts, run_add};
 use crate::keeper::guard::{self, Event};
+use crate::keeper::rates;
 use crate::metrics;
 use crate::policy::registry::Decision;
 use crate::policy::settings::Mode;
@@ -67,14 +71,14 @@ fn run(context: Context, args: Args<'_>, command: &CStr) -> Result<Option<Reply>
         context.run_script(command, args);
         return Ok(None);
     }
-    match readable(shape, args) {
+    match readable(context, shape, args) {
         None => {
             let queue = queue_name(shape, word).and_then(|name| QueueName::parse(name).ok());
             guard::unreadable(context.db(), queue.as_ref(), word(3));
             context.run_script(command, args);
         }
         Some((queue, job)) => {
-            let add = Add { context, command, args, queue, job };
+            let add = Add { context, command, args, queue, job, sized: Cell::new(false) };
             match mode {
                 Guard::Enforce => add.enforce()?,
                 _ => add.observe(),
@@ -84,54 +88,60 @@ fn run(context: Context, args: Args<'_>, command: &CStr) -> Result<Option<Reply>
     Ok(None)
 }
 
-fn readable<'a>(shape: &Shape, args: Args<'a>) -> Option<(QueueName, ScriptJob<'a>)> {
+fn readable<'a>(context: Context, shape: &Shape, args: Args<'a>) -> Option<(Rc<Prepared>, ScriptJob<'a>)> {
     let job = read(shape, |at| args.get(at).unwrap_or_default())?;
-    Some((QueueName::parse(job.queue).ok()?, job))
+    Some((prepared(context, job.queue).ok()?, job))
 }
 
 struct Add<'a> {
     context: Context,
     command: &'a CStr,
     args: Args<'a>,
-    queue: QueueName,
+    queue: Rc<Prepared>,
     job: ScriptJob<'a>,
+    /// The policies were shown the queue's bytes.
+    sized: Cell<bool>,
 }
 
 impl Add<'_> {
     fn count(&self, events: &[Event]) {
-        guard::count(self.context.db(), &self.queue, events);
+        guard::count(self.context.db(), &self.queue.queue, events);
     }
 
     /// Of a job that the policies were asked about.
     fn run(&self) -> Ran {
-        let run = || self.context.run_script(self.command, self.args);
-        let ran = run_add(self.context, &self.queue, &self.job, run);
+        let run = || rates::while_adding(|| self.context.run_script(self.command, self.args));
+        // Terms that name no bytes leave the estimate to its own looks, as they do in BULL.ADD.
+        let ran = if self.sized.get() { run_add(self.context, &self.queue.queue, &self.job, run) } else { run() };
         self.count(if ran == Ran::Failed { &[Event::Guarded] } else { &[Event::Guarded, Event::Admitted] });
         ran
     }
 
     /// The job was accepted before, with what it belongs to.
-    fn passes(&self, keys: &QueueKeys) -> bool {
+    fn passes(&self) -> bool {
         match self.job.origin {
             Origin::Child | Origin::NextIteration => true,
-            Origin::Scheduler(id) => LiveStore(self.context).zscore(&keys.repeat, id).is_some(),
+            Origin::Scheduler(id) => LiveStore(self.context).zscore(&self.queue.keys.repeat, id).is_some(),
             Origin::Producer | Origin::FirstIteration => false,
         }
     }
 
-    fn judge(&self, keys: &QueueKeys, caller: Mode) -> Decision {
+    fn judge(&self, caller: Mode) -> Decision {
         let facts = Facts::of_script(&self.job, caller);
-        Asker::new(self.context, &self.queue, keys).judge(&LiveStore(self.context), &facts)
+        let Prepared { queue, keys, .. } = &*self.queue;
+        let mut asker = Asker::new(self.context, queue, keys);
+        let decision = asker.judge(&LiveStore(self.context), &facts);
+        self.sized.set(asker.has_read());
+        decision
     }
 
     fn enforce(&self) -> Result<()> {
-        let keys = QueueKeys::of(&self.queue);
-        if self.passes(&keys) {
+        if self.passes() {
             self.count(&[Event::Passed]);
             self.context.run_script(self.command, self.args);
             return Ok(());
         }
-        match self.judge(&keys, Mode::Enforce) {
+        match self.judge(Mode::Enforce) {
             Decision::Admit => self.run(),
             Decision::Reject { policy, reason } => return Err(self.refuse(policy, reason)),
             // It is late enough already.
@@ -142,7 +152,7 @@ impl Add<'_> {
                 );
             }
             Decision::Displace { jobs, .. } => {
-                self.displace(&keys, jobs);
+                self.displace(jobs);
                 return Ok(());
             }
         };
@@ -150,13 +160,12 @@ impl Add<'_> {
     }
 
     fn observe(&self) {
-        let keys = QueueKeys::of(&self.queue);
-        if self.passes(&keys) {
+        if self.passes() {
             self.count(&[Event::Passed]);
             self.context.run_script(self.command, self.args);
             return;
         }
-        match self.judge(&keys, Mode::Observe) {
+        match self.judge(Mode::Observe) {
             Decision::Admit => {}
             Decision::Defer { millis, .. } if self.job.delay_ms >= millis => {}
             _ => self.count(&[Event::Observed]),
@@ -175,14 +184,15 @@ impl Add<'_> {
 
     /// The script runs first: where it fails, or its job is in the queue already, no other job goes for it. Nobody sees
     /// the queue in between.
-    fn displace(&self, keys: &QueueKeys, jobs: u32) {
+    fn displace(&self, jobs: u32) {
+        let Prepared { queue, keys, .. } = &*self.queue;
         let mut store = LiveStore(self.context);
         let before = unfinished(&store, keys);
         let Ran::Text(id) = self.run() else { return };
         if unfinished(&store, keys) <= before {
             return;
         }
-        if let Err(error) = displace(&mut store, &self.queue, keys, jobs, &id, now_ms()) {
+        if let Err(error) = displace(&mut store, queue, keys, jobs, &id, now_ms()) {
             metrics::late_error("a displacement", &error.to_string());
         }
     }

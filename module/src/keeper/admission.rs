@@ -181,6 +181,11 @@ impl<'a> Asker<'a> {
         self.facts.get_or_insert_with(|| queue_facts(context, name, keys, Counts::read(store, keys), 0))
     }
 
+    /// Some policy was shown the queue's facts, its bytes among them.
+    pub fn has_read(&self) -> bool {
+        self.facts.is_some()
+    }
+
     /// A job with so many bytes of data went this way since the facts were read.
     pub fn entered(&mut self, route: Route, bytes: u64) {
         if let (Some(backlog), Route::Standard | Route::Prioritized) = (&mut self.backlog, route) {

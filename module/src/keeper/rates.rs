@@ -6,7 +6,7 @@
 //! nodes counts each job once. Writes no key.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -227,9 +227,34 @@ pub fn sizes() -> (u64, u64) {
     with(|state| (state.queues as u64, state.starts.len() as u64))
 }
 
+/// How far the add script of the guard is that runs now.
+static ADDING: AtomicU8 = AtomicU8::new(Adding::No as u8);
+
+#[repr(u8)]
+enum Adding {
+    No,
+    /// It has not told of its job yet.
+    Begun,
+    /// It has: what else it tells counts for nothing here, and need not be read.
+    Told,
+}
+
+/// Runs an add script of BullMQ, which adds one job at most.
+pub fn while_adding<T>(run: impl FnOnce() -> T) -> T {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            ADDING.store(Adding::No as u8, Ordering::Relaxed);
+        }
+    }
+    ADDING.store(Adding::Begun as u8, Ordering::Relaxed);
+    let _reset = Reset;
+    run()
+}
+
 /// An entry was added to the stream of events of `queue`.
 pub fn on_entry(queue: &[u8], stream: Fresh) {
-    if LOADING.load(Ordering::Relaxed) {
+    if LOADING.load(Ordering::Relaxed) || ADDING.load(Ordering::Relaxed) == Adding::Told as u8 {
         return;
     }
     let db = stream.context().db();
@@ -275,11 +300,16 @@ fn count(context: Context, db: i32, queue: &[u8], entry: &Entry, now: u64) {
     let event = entry.first.as_bytes();
     let job = entry.second.as_ref().map_or(&b""[..], |id| id.as_bytes());
     match event {
-        b"added" => with(|state| {
-            let Some((followed, others)) = state.get_mut(db, queue) else { return };
-            followed.count(others, |totals| &mut totals.added, counted);
-            followed.added.add(now, 1);
-        }),
+        b"added" => {
+            if ADDING.load(Ordering::Relaxed) == Adding::Begun as u8 {
+                ADDING.store(Adding::Told as u8, Ordering::Relaxed);
+            }
+            with(|state| {
+                let Some((followed, others)) = state.get_mut(db, queue) else { return };
+                followed.count(others, |totals| &mut totals.added, counted);
+                followed.added.add(now, 1);
+            });
+        }
         b"stalled" => with(|state| {
             let Some((followed, others)) = state.get_mut(db, queue) else { return };
             followed.count(others, |totals| &mut totals.stalled, counted);
