@@ -35,8 +35,8 @@ export interface PoolState {
 /** A command's name, the queue's qualified name, and the rest. */
 export type QueueWords = readonly [string, string, ...string[]];
 
-/** What happens to a command whose answer is lost. */
-export type WhenLost = 'repeat' | 'report';
+/** What happens to a command whose answer is lost. A question (`ask`) is repeated, and tells the last answer that it got. */
+export type WhenLost = 'repeat' | 'report' | 'ask';
 
 /** A command that ioredis does not know: it goes to its queue's node, and remembers where it was last written. */
 class QueueCommand extends Command {
@@ -126,7 +126,7 @@ export class Pool {
 
   /** The same out of turn, with a patience of its own: for questions, which do no harm twice and must not wait behind adds. */
   ask(command: QueueWords, patienceMs: number): Promise<unknown> {
-    return this.#persist(command, 'repeat', performance.now() + patienceMs);
+    return this.#persist(command, 'ask', performance.now() + patienceMs);
   }
 
   /** The connection with the least to do. */
@@ -153,14 +153,18 @@ export class Pool {
   }
 
   async #persist(command: QueueWords, whenLost: WhenLost, deadline: number): Promise<unknown> {
+    let answer: UnavailableError | undefined;
     for (let pause = 25; ; pause = Math.min(pause * 2, 250)) {
       const line = this.#least();
       line.load += 1;
       try {
         return await sendOnce(line.connection, command, Math.max(1, deadline - performance.now()));
       } catch (error) {
-        const again = error instanceof UnavailableError || (error instanceof UnknownOutcomeError && whenLost === 'repeat');
-        if (!again || performance.now() + pause >= deadline) throw error;
+        const lost = error instanceof UnknownOutcomeError;
+        const again = error instanceof UnavailableError || (lost && whenLost !== 'report');
+        // LOADING says more than that the rest of the patience was too short for it to be said again.
+        if (!again || performance.now() + pause >= deadline) throw lost && whenLost === 'ask' ? (answer ?? error) : error;
+        if (error instanceof UnavailableError) answer = error;
         // Which node has the slot may just have changed.
         if (line.connection instanceof Cluster) line.connection.refreshSlotsCache(() => {});
       } finally {
