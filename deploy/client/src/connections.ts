@@ -134,8 +134,11 @@ function clusterOf(settings: Settings, role: Role, { enableOfflineQueue = true, 
     scaleReads: 'master',
     clusterRetryStrategy: retry,
     enableOfflineQueue,
+    // BullMQ reconnects a blocking connection whose command is late. Where the cluster then fails this check, as in a failover,
+    // connect() of ioredis 5.11 never settles, and the Worker awaits it for ever. CLUSTERDOWN is repeated below.
+    enableReadyCheck: role !== 'worker',
     // An automatic failover takes 5 to 15 s; a worker's command outlives it.
-    maxRedirections: role === 'worker' ? 200 : 16,
+    maxRedirections: role === 'worker' ? 600 : 16,
     retryDelayOnFailover: role === 'worker' ? 100 : 0,
     retryDelayOnClusterDown: role === 'worker' ? 100 : 0,
     retryDelayOnTryAgain: 50,

@@ -61,8 +61,8 @@ async function endWorker(worker: Worker, patienceMs: number): Promise<void> {
     if (await Promise.race([ended, sleep(50, false)])) return;
     const now = performance.now();
     if (running(worker) !== 0) idle = now;
-    // In a failover BullMQ 6.7 may lose its blocking command, and then waits for it for ever. Without a job there is nothing
-    // to wait for.
+    // BullMQ 6.7 awaits its blocking connection, which may be for ever (`enableReadyCheck` in connections.ts). Without a job
+    // there is nothing to wait for.
     const given = now - idle >= IDLE_MS;
     if (!given && now - began < patienceMs) continue;
     ended.catch(() => {});

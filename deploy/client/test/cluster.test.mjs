@@ -1,5 +1,5 @@
 // The package against a cluster of `scripts/cluster up --acl --tls`, each role as its own user with its own certificate: six
-// queues under load while a primary hands over to its replica, and adds while another one is killed.
+// queues under load while a primary hands over to its replica, and adds and Workers while another one is killed.
 import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
 import { after, before, test } from 'node:test';
@@ -132,7 +132,7 @@ test('the user api may add and nothing else', async () => {
   await stranger.close();
 });
 
-test('a primary that is killed makes adds wait for the promotion, and none is lost', async () => {
+test('a primary that is killed makes adds and workers wait for the promotion, and no job is lost', async () => {
   const { low, normal } = queues;
   const [primary] = await nodesOf(low);
   const number = String(primary[1] - Number(env.BULL_NODES.trim().split(/ +/)[0].split(':')[1]) + 1);
@@ -149,4 +149,6 @@ test('a primary that is killed makes adds wait for the promotion, and none is lo
     assert.equal(await admin.exists(`${queue.qualifiedName}:${key.split(' ')[1]}`), 1, key);
   }
   await until('ready again', async () => (await get(port, '/health/ready')).status === 200);
+  // The Workers that waited at the dead primary wait at the new one.
+  await until('every job has run', () => [...added.keys()].every((key) => ran.has(key)), 60_000);
 });
