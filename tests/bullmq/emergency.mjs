@@ -81,9 +81,10 @@ async function produce(queue) {
       refusals.producers += 1;
       full = true;
     }
-    // Workers finish jobs while the first two thirds of memory fill, and what is added then is there to be lost.
-    held ||= (await memory()) > limit - ROOM / 3;
-    while (!full && !held && (await unfinished([queue])) > 1500) await pause(10);
+    // Workers finish jobs while most of memory fills, and what is added then is there to be lost: few enough that there is
+    // room for their results and events afterwards, some 900 bytes each.
+    held ||= (await memory()) > limit - ROOM / 6;
+    while (!full && !held && (await unfinished([queue])) > 1000) await pause(10);
   }
 }
 
