@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use bull_tests::client::{Client, encode};
@@ -239,15 +239,10 @@ fn the_image_is_built_from_what_the_context_has() {
     let site = Site::new();
     let ignore = fs::read_to_string(workspace().join(".dockerignore")).expect("a file of ours");
     assert_eq!(ignore.lines().find(|line| !line.starts_with('#')), Some("*"), "nothing comes in that is not named");
-    let named: Vec<String> = ignore.lines().filter_map(|line| line.strip_prefix('!')).map(str::to_owned).collect();
     let context = site.path("context");
-    fs::create_dir(&context).expect("a folder");
-    let mut words = vec!["ls-files".to_owned(), "-co".into(), "--exclude-standard".into(), "--".into()];
-    words.extend(named);
-    for file in site.run("git", &words).lines().filter(|file| workspace().join(file).exists()) {
-        let to = site.dir().join("context").join(file);
-        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
-        fs::copy(workspace().join(file), to).expect("a file of ours");
+    let out: Vec<&str> = ignore.lines().filter_map(|line| line.strip_prefix("**/")).collect();
+    for named in ignore.lines().filter_map(|line| line.strip_prefix('!')) {
+        copy(&workspace().join(named), &site.dir().join("context").join(named), &out);
     }
     // The workspace is whole: no member and no target is missing.
     let manifest = format!("{context}/Cargo.toml");
@@ -266,6 +261,21 @@ fn the_image_is_built_from_what_the_context_has() {
     assert_eq!(programs.len(), 2, "{programs:?}");
     for program in programs.into_iter().chain(["scripts/build"]) {
         assert!(site.dir().join("context").join(program).exists(), "{program}");
+    }
+}
+
+/// Copies a file, or a folder without what is `out`, as a build's context takes it in.
+fn copy(from: &Path, to: &Path, out: &[&str]) {
+    if !from.is_dir() {
+        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        fs::copy(from, to).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+        return;
+    }
+    for entry in fs::read_dir(from).expect("a folder of ours") {
+        let name = entry.expect("an entry").file_name();
+        if !out.iter().any(|out| name == *out) {
+            copy(&from.join(&name), &to.join(&name), out);
+        }
     }
 }
 
