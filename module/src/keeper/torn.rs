@@ -73,12 +73,16 @@ pub fn slice(context: Context) {
 /// Goes by the last MULTI and EXEC in it: data that holds the text of one can cause a rewrite that was not needed.
 fn ends_in_multi(manifest: &Path) -> io::Result<bool> {
     let text = std::fs::read_to_string(manifest)?;
-    // file appendonly.aof.1.incr.aof seq 1 type i
-    let increment = text.lines().rfind(|line| line.trim_end().ends_with("type i"));
-    let Some(name) = increment.and_then(|line| line.strip_prefix("file ")?.split(" seq ").next()) else {
+    // file appendonly.aof.1.incr.aof seq 1 type i, and from Redis 8 on: startoffset 0
+    let increment = |line: &str| -> Option<String> {
+        let (name, rest) = line.strip_prefix("file ")?.split_once(" seq ")?;
+        let mut words = rest.split_whitespace().skip_while(|word| *word != "type");
+        (words.nth(1) == Some("i")).then(|| name.trim_matches('"').to_owned())
+    };
+    let Some(name) = text.lines().filter_map(increment).next_back() else {
         return Ok(false);
     };
-    let file = File::open(manifest.with_file_name(name.trim_matches('"')))?;
+    let file = File::open(manifest.with_file_name(name))?;
     let length = file.metadata()?.len();
     for tail in TAILS {
         let from = length.saturating_sub(tail);
@@ -99,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    fn ends(bytes: &[u8]) -> io::Result<bool> {
+    fn ends_as_named(bytes: &[u8], more: &str) -> io::Result<bool> {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let name = format!("bull-torn-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(name);
@@ -107,12 +111,25 @@ mod tests {
         let manifest = folder.join("a.manifest");
         fs::write(
             &manifest,
-            "file a.1.base.rdb seq 1 type b\nfile a.1.incr.aof seq 1 type i\nfile a.2.incr.aof seq 2 type i\n",
+            format!(
+                "file a.1.base.rdb seq 1 type b\nfile a.1.incr.aof seq 1 type i{more}\nfile a.2.incr.aof seq 2 type i{more}\n"
+            ),
         )?;
         fs::write(folder.join("a.2.incr.aof"), bytes)?;
         let answer = ends_in_multi(&manifest);
         fs::remove_dir_all(folder)?;
         answer
+    }
+
+    fn ends(bytes: &[u8]) -> io::Result<bool> {
+        ends_as_named(bytes, "")
+    }
+
+    #[test]
+    fn the_last_file_is_found_by_its_type_whatever_is_behind_it() {
+        for more in ["", " startoffset 0", " startoffset 12 endoffset 99"] {
+            assert!(ends_as_named(MULTI, more).unwrap(), "{more}");
+        }
     }
 
     #[test]
