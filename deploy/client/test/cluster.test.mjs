@@ -1,6 +1,7 @@
 // The package against a cluster of `scripts/cluster up --acl --tls`, each role as its own user with its own certificate: six
 // queues under load while a primary hands over to its replica, and adds and Workers while another one is killed.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { after, before, test } from 'node:test';
 import { Queue, Worker } from 'bullmq';
@@ -130,6 +131,19 @@ test('the user api may add and nothing else', async () => {
   const stranger = new Producer(as('metrics'), { patienceMs: 2000 });
   await assert.rejects(stranger.add(queues.low, 'n', {}), NotAllowedError);
   await stranger.close();
+});
+
+test('a blocking connection is made anew while the cluster says fail', async () => {
+  const connection = connect(as('worker'), 'worker');
+  connection.readyCheck = (done) => done(null, 'fail');
+  await until('it is ready', () => connection.status === 'ready');
+  // What BullMQ does where a blocking command is late.
+  const ended = once(connection, 'end');
+  connection.disconnect();
+  await ended;
+  await connection.connect();
+  assert.equal(await connection.exists(queues.low.qualifiedName), 0);
+  connection.disconnect();
 });
 
 test('a primary that is killed makes adds and workers wait for the promotion, and no job is lost', async () => {
