@@ -145,7 +145,7 @@ impl Place {
         open
     }
 
-    fn start(&self, what: &str, seed: u64) -> (Running, Client) {
+    fn spawn(&self) -> Running {
         let _ = fs::remove_file(&self.log);
         let child = Command::new(engine::binary(&engine::chosen()))
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
@@ -159,7 +159,11 @@ impl Place {
             .stderr(Stdio::null())
             .spawn()
             .expect("the engine runs");
-        let mut running = Running(child);
+        Running(child)
+    }
+
+    fn start(&self, what: &str, seed: u64) -> (Running, Client) {
+        let mut running = self.spawn();
         let end = Instant::now() + PATIENCE;
         loop {
             if let Ok(mut client) = Client::connect(self.port)
@@ -169,6 +173,12 @@ impl Place {
             }
             let gone = running.0.try_wait().expect("a process of ours");
             let log = || fs::read_to_string(&self.log).unwrap_or_default();
+            if gone.is_some() && Instant::now() < end && log().contains("Address already in use") {
+                // A connection of another test has the port for a moment.
+                thread::sleep(Duration::from_millis(50));
+                running = self.spawn();
+                continue;
+            }
             assert!(gone.is_none() && Instant::now() < end, "{what}, seed {seed}: no start ({gone:?}):\n{}", log());
             thread::sleep(Duration::from_micros(500));
         }
