@@ -106,16 +106,30 @@ impl Site {
         self.servers.push(child);
     }
 
+    /// Waits until the server that was started last has ended: one that nobody reaches may still hold its port.
+    pub fn wait_ended(&mut self) {
+        let mut child = self.servers.pop().expect("a server was started");
+        self.wait_until("the server ends", || child.try_wait().expect("a process of ours").is_some());
+    }
+
     /// Polls until it holds.
     ///
     /// # Panics
     /// With `what` where it does not within 20 s.
-    pub fn wait_until(&self, what: &str, mut done: impl FnMut() -> bool) {
+    pub fn wait_until(&self, what: &str, done: impl FnMut() -> bool) {
+        assert!(self.holds(done), "{what}: not within {PATIENCE:?}");
+    }
+
+    /// Polls until it holds, for 20 s at most. Whether it does.
+    pub fn holds(&self, mut done: impl FnMut() -> bool) -> bool {
         let deadline = Instant::now() + PATIENCE;
         while !done() {
-            assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+            if Instant::now() > deadline {
+                return false;
+            }
             thread::sleep(Duration::from_millis(50));
         }
+        true
     }
 }
 
