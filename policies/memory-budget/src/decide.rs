@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn the_terms_end_where_the_next_verdict_differs() {
         for (max, soft) in [(1000, 80), (999, 33), (1, 99), (u64::MAX, 80)] {
-            let config = format!(r#"{{"soft-percent":{soft}}}"#);
+            let config = format!(r#"{{"soft-percent":{soft},"hard-percent":100}}"#);
             let below = terms(&config, 0, max, 7, None).expect("terms").used_memory_below.expect("a mark");
             assert!(passes(&config, below - 1, max, Some(7)) && !passes(&config, below, max, Some(7)), "{max}, {soft}");
         }
