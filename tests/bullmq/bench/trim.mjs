@@ -110,8 +110,11 @@ in which other programs had the core. Of the emergency's pauses ${purge.calls} w
   }
   if (faults.length > 0) {
     const busy = Math.max(idle.others, trim.others, emergency.others) >= 0.2;
+    const said = faults.join('; ') + (busy ? '; other programs used the machine: free a core and try again' : '');
+    // The quick form shows that the bench works, also on a machine that does other things.
+    if (bench.quick) return `${text}\n\nBeyond the bounds, which the full form must keep: ${said}`;
     console.log(text);
-    fail(faults.join('; ') + (busy ? '; other programs used the machine: free a core and try again' : ''));
+    fail(said);
   }
   return text;
 }
