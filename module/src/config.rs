@@ -81,7 +81,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         name: "metrics-addr",
         place: Place::Text(&METRICS_ADDR),
-        summary: "Where /metrics is served: a port on 127.0.0.1, or <address>:<port>; empty for nowhere.",
+        summary: "Where /metrics is served: a port on 127.0.0.1, or <address>:<port>; empty: not served.",
     },
     Setting {
         name: "metrics-queues",
