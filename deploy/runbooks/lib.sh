@@ -227,6 +227,9 @@ best_replica() {
   done < <(rows "$1" primary "$2" | awk '$5 == "up"') | sort -rn | awk 'NR == 1 { print $2 }'
 }
 
+# The cluster is up as this node sees it. One that came in a moment ago has not heard of all slots and answers CLUSTERDOWN.
+sees_it_up() { [[ $(at "$1" CLUSTER INFO) == *cluster_state:ok* ]]; }
+
 # Every node of BULL_NODES answers, sees all up, serves all slots; replicas follow.
 whole() {
   local one info
@@ -236,8 +239,18 @@ whole() {
     [[ $info == *cluster_state:ok* && $info == *cluster_slots_ok:16384* ]] || return 1
     [ -z "$(rows "$(view "$one")" state fail)" ] || return 1
     leads "$one" || follows "$one" || return 1
+    tells_clients "$one" || return 1
   done
   agreed "$one"
+}
+
+# CLUSTER SLOTS of that node, which clients read, names all that serve or follow: a replica is named a moment later than
+# CLUSTER NODES knows it, when the node has heard from it.
+tells_clients() {
+  local told serving
+  told=$(at "$1" CLUSTER SLOTS | grep -oxE '[0-9a-f]{40}' | sort -u | wc -l)
+  serving=$(view "$1" | awk '$6 != "-" { serves[$1] } $3 == "replica" { of[$1] = $4 } END { for (id in of) if (of[id] in serves) n++; print n + length(serves) }')
+  [ "$told" = "$serving" ]
 }
 
 # Another process than before answers: NODE RUN-ID.

@@ -20,7 +20,7 @@ export class BullError extends Error {
   }
 }
 
-/** BULLREJECT: a policy refused the job. */
+/** BULLREJECT: a policy refused the job, or failed and is set to refuse then. */
 export class RejectedError extends BullError {
   constructor(
     readonly policy: string,
@@ -30,9 +30,6 @@ export class RejectedError extends BullError {
     super('BULLREJECT', `the policy ${policy} refused the job: ${reason}`, options);
   }
 }
-
-/** BULLPOLICY: a policy could not be run, and is set to refuse then. */
-export class PolicyError extends BullError {}
 
 /** OOM: the server is over maxmemory. */
 export class OutOfMemoryError extends BullError {}
@@ -75,7 +72,6 @@ export class UnknownOutcomeError extends BullError {
 type Kind = new (code: string, message: string, options?: ErrorOptions) => BullError;
 
 const KINDS: Readonly<Record<string, Kind>> = {
-  BULLPOLICY: PolicyError,
   OOM: OutOfMemoryError,
   BULLMISSINGPARENT: MissingParentError,
   BULLPARENT: OtherParentError,

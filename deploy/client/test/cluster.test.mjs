@@ -7,7 +7,7 @@ import { after, before, test } from 'node:test';
 import { Queue, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import {
-  Health, NotAllowedError, Producer, connect, queueOptions, queues, settingsFromEnv, shutdown, workerOptions,
+  Health, NotAllowedError, Producer, QueueError, connect, queueOptions, queues, settingsFromEnv, shutdown, workerOptions,
 } from 'redis-bull-client';
 import { password, readEnv, tls } from '../../../tests/bullmq/cluster.mjs';
 import { get, pause, run, until } from './support.mjs';
@@ -89,16 +89,22 @@ test('a primary that hands over stops neither producer nor workers, and nothing 
     }
     await Promise.all(open);
   })();
-  await pause(700);
   const node = nodeAt(replica);
-  assert.equal(await node.cluster('FAILOVER'), 'OK');
-  await until('the replica is the primary', async () => (await node.role())[0] === 'master');
-  const before = added.size;
-  await until('adds go on after it', () => added.size > before + 100);
-  stop = true;
-  await load;
+  try {
+    await pause(700);
+    // A replica whose link is not up yet refuses.
+    await until('the replica is told to take over', async () => (await node.cluster('FAILOVER').catch(String)) === 'OK');
+    await until('the replica is the primary', async () => (await node.role())[0] === 'master');
+    const before = added.size;
+    await until('adds go on after it', () => added.size > before + 100);
+  } finally {
+    stop = true;
+    await load;
+  }
   assert.deepEqual(failed, []);
   await until('every job has run', () => ran.size >= added.size);
+  // A job is known to be completed a moment after it ran.
+  await until('none is active', async () => (await Promise.all(all.map(({ qualifiedName }) => admin.llen(`${qualifiedName}:active`)))).every((left) => left === 0));
   assert.deepEqual([...ran.keys()].sort(), [...added.keys()].sort());
   assert.deepEqual([...ran].filter(([, times]) => times !== 1), [], 'once each');
   assert.equal((await nodesOf(critical))[0][1], replica[1]);
@@ -144,6 +150,11 @@ test('a blocking connection is made anew while the cluster says fail', async () 
   await connection.connect();
   assert.equal(await connection.exists(queues.low.qualifiedName), 0);
   connection.disconnect();
+});
+
+test('a queue whose name has no hash tag is refused with its own type', async () => {
+  const untagged = { ...queues.low, qualifiedName: 'bull:untagged', prefix: 'bull', name: 'untagged' };
+  await assert.rejects(producer.add(untagged, 'n', {}), (error) => error instanceof QueueError && error.code === 'CROSSSLOT' && error.outcome === 'not-added');
 });
 
 test('a primary that is killed makes adds and workers wait for the promotion, and no job is lost', async () => {

@@ -9,8 +9,8 @@ import { after, beforeEach, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Queue, Worker } from 'bullmq';
 import {
-  BusyError, ClientMetrics, ClosedError, Health, InvalidJobError, MissingParentError, NotAllowedError, OutOfMemoryError, Producer,
-  QueueError, ReadOnlyServerError, RejectedError, UnavailableError, UnknownOutcomeError, connect, queueOptions, queues,
+  BusyError, ClientMetrics, ClosedError, Health, InvalidJobError, MissingParentError, NotAllowedError, OtherParentError,
+  OutOfMemoryError, Producer, QueueError, ReadOnlyServerError, RejectedError, UnavailableError, UnknownOutcomeError, connect, queueOptions, queues,
   workerOptions,
 } from 'redis-bull-client';
 import { differences, dump, normalise } from '../../../tests/bullmq/lib.mjs';
@@ -123,6 +123,21 @@ test('real workers run jobs of all six queues, with retries, and metrics tell', 
   connection.disconnect();
 });
 
+/** Runs while the last save of the server has failed, which makes it refuse writes. */
+async function whereSavingFails(work) {
+  const persistence = async (field) => new RegExp(`^${field}:(.*)\r$`, 'm').exec(await redis.info('persistence'))[1];
+  const [, process] = /^process_id:(\d+)/m.exec(await redis.info('server'));
+  // A key takes a second to save: the process that saves is there to be killed.
+  await redis.config('SET', 'save', '36000 1000000', 'rdb-key-save-delay', '1000000');
+  await redis.bgsave();
+  await run('pkill', ['-KILL', '-P', process]);
+  await until('the save has failed', async () => (await persistence('rdb_last_bgsave_status')) === 'err');
+  await work();
+  await redis.config('SET', 'save', '', 'rdb-key-save-delay', '0');
+  await redis.bgsave();
+  await until('a save has succeeded', async () => (await persistence('rdb_last_bgsave_status')) === 'ok');
+}
+
 test('each refusal has its type, and leaves nothing', async () => {
   const wasm = readFileSync(new URL('../../../target/policies/payload_cap.wasm', import.meta.url));
   await redis.call('BULL.POLICY', 'LOAD', 'payload-cap', 'CONFIG', '{"max-job-bytes":1000}', wasm);
@@ -145,12 +160,19 @@ test('each refusal has its type, and leaves nothing', async () => {
     await refused(InvalidJobError, add({ jobId: '12' }));
     await refused(MissingParentError, add({ parent: { id: 'nobody', queue: critical.qualifiedName } }));
 
+    const [one, two] = await Promise.all(['one', 'two'].map((name) => producer.add(critical, name, {})));
+    const child = (parent) => add({ jobId: 'child', parent: { id: parent.id, queue: critical.qualifiedName } });
+    await child(one)();
+    await refused(OtherParentError, child(two), ({ code }) => code === 'BULLPARENT');
+
     await redis.set(`${low.qualifiedName}:wait`, 'a string');
     await refused(QueueError, () => producer.add(low, 'n', {}), ({ code }) => code === 'WRONGTYPE');
 
     await redis.config('SET', 'min-replicas-to-write', '3');
     await refused(ReadOnlyServerError, add(), ({ code }) => code === 'NOREPLICAS');
     await redis.config('SET', 'min-replicas-to-write', '0');
+
+    await whereSavingFails(() => refused(ReadOnlyServerError, add(), ({ code }) => code === 'MISCONF'));
 
     await redis.config('SET', 'maxmemory', '1mb');
     await refused(OutOfMemoryError, add(), ({ code }) => code === 'OOM');
@@ -162,8 +184,14 @@ test('each refusal has its type, and leaves nothing', async () => {
     const wrong = { ...settings, user: 'other', password: 'no' };
     await withProducer({ patienceMs: 500 }, (stranger) => assert.rejects(stranger.add(critical, 'n', {})), wrong);
     await add()();
+
+    // As much fuel as makes an instance, and too little for its decisions.
+    await redis.config('SET', 'bull.policy-fuel', '1000');
+    await redis.call('BULL.POLICY', 'LOAD', 'payload-cap', 'CONFIG', '{"max-job-bytes":1000}', 'ONERROR', 'reject', wasm);
+    await refused(RejectedError, add(), ({ reason }) => reason.startsWith('the policy failed: '));
+    await redis.config('SET', 'bull.policy-fuel', '100000');
     const text = await metrics.registry.metrics();
-    assert.match(text, /not_added_total\{queue="bull:\{tasks:critical\}",code="BULLREJECT",outcome="not-added"\} 2/);
+    assert.match(text, /not_added_total\{queue="bull:\{tasks:critical\}",code="BULLREJECT",outcome="not-added"\} 3/);
     assert.match(text, /not_added_total\{queue="bull:\{tasks:critical\}",code="OOM",outcome="not-added"\} 1/);
   });
   await redis.call('BULL.POLICY', 'REMOVE', 'payload-cap');
