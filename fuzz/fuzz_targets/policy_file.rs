@@ -25,6 +25,9 @@ fuzz_target!(|input: &[u8]| {
         Ok(record) => {
             assert!(record.settings.check().is_ok(), "taken, and out of range: {record:?}");
             assert!(!record.wasm.contains('/'), "another folder's file: {}", record.wasm);
+            if let Err(error) = folder.component(&record, 1) {
+                assert!(!error.to_string().contains('\n'), "two lines: {error}");
+            }
             let digest = "0011223344556677";
             let written = folder.put("p", &record.settings, digest, b"\0asm").expect("a folder that can be written");
             let again = folder.read().expect("a folder").remove(0).record.expect("what was written can be read");

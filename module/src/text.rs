@@ -27,6 +27,14 @@ pub fn visible(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
+/// [`visible`], cut at `max` characters with `...` behind: an error of a library that quotes what it was given.
+pub fn quoted(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        Some((end, _)) => visible(&text[..end]) + "...",
+        None => visible(text),
+    }
+}
+
 /// [`printable`], cut at `max` bytes of input with `...` behind.
 pub fn short(bytes: &[u8], max: usize) -> String {
     if bytes.len() <= max { printable(bytes) } else { printable(&bytes[..max]) + "..." }
@@ -40,6 +48,7 @@ mod tests {
     fn only_printable_ascii_comes_out() {
         assert_eq!(printable("a\0一%s\r\n".as_bytes()), "a\\x00\\xe4\\xb8\\x80%s\\r\\n");
         assert_eq!(short(b"abcdef", 3), "abc...");
+        assert_eq!((quoted("é\nx", 2), quoted("é\nx", 3)), ("é\\n...".into(), "é\\nx".into()));
         assert_eq!(visible("é\u{1b}[2J\n\u{9b}x"), "é\\u{1b}[2J\\n\\u{9b}x");
     }
 }

@@ -16,11 +16,14 @@ use serde_json::value::RawValue;
 
 use super::settings::{Mode, OnError, Settings, is_name};
 use super::steps::{Step, reached};
+use crate::text::quoted;
 
 /// Longest JSON file that is read, bytes.
 const MAX_JSON: u64 = 256 * 1024;
 /// Most policies that are read.
 pub const MAX_POLICIES: usize = 64;
+/// Longest reason, and longest name of a file, in an error: characters.
+const MAX_REASON: usize = 300;
 /// Digits of the digest in a component's name.
 const DIGITS: usize = 16;
 
@@ -35,7 +38,12 @@ pub enum FileError {
 
 impl FileError {
     fn system(file: &str, action: &'static str, error: &std::io::Error) -> Self {
-        Self::System { file: file.to_owned(), action, reason: error.to_string() }
+        Self::System { file: quoted(file, MAX_REASON), action, reason: error.to_string() }
+    }
+
+    /// The reason may quote the file, and the file may name another: both may be anything.
+    fn broken(file: &str, reason: &str) -> Self {
+        Self::Broken { file: quoted(file, MAX_REASON), reason: quoted(reason, MAX_REASON) }
     }
 }
 
@@ -136,7 +144,7 @@ impl Folder {
 
     fn record(&self, file: &str) -> Result<Record, FileError> {
         let bytes = self.bytes(file, MAX_JSON)?;
-        let broken = |reason: String| FileError::Broken { file: file.to_owned(), reason };
+        let broken = |reason: String| FileError::broken(file, &reason);
         let on_disk: OnDisk<'_> = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
         let fine = !on_disk.wasm.contains('/') && !on_disk.wasm.starts_with('.') && on_disk.wasm.ends_with(".wasm");
         if !fine {
@@ -162,7 +170,7 @@ impl Folder {
         let path = self.path.join(file);
         let unreadable = |error: &std::io::Error| FileError::system(file, "cannot be read", error);
         let about = fs::metadata(&path).map_err(|error| unreadable(&error))?;
-        let broken = |reason: String| FileError::Broken { file: file.to_owned(), reason };
+        let broken = |reason: String| FileError::broken(file, &reason);
         // A pipe would never end, and would block the server's start.
         if !about.is_file() {
             return Err(broken("it is not a file".into()));
@@ -195,7 +203,7 @@ impl Folder {
     /// Gives a policy that is there other settings. After an error it has the old ones.
     pub fn settle(&self, name: &str, wasm: &str, digest: &str, settings: &Settings) -> Result<Record, FileError> {
         let config = RawValue::from_string(settings.config.clone())
-            .map_err(|error| FileError::Broken { file: json_name(name), reason: error.to_string() })?;
+            .map_err(|error| FileError::broken(&json_name(name), &error.to_string()))?;
         let on_disk = OnDisk {
             wasm: wasm.to_owned(),
             digest: Some(digest.to_owned()),
@@ -206,7 +214,7 @@ impl Folder {
             config: Some(&config),
         };
         let mut text = serde_json::to_vec_pretty(&on_disk)
-            .map_err(|error| FileError::Broken { file: json_name(name), reason: error.to_string() })?;
+            .map_err(|error| FileError::broken(&json_name(name), &error.to_string()))?;
         text.push(b'\n');
         self.write(&json_name(name), &text, [Step::SettingsOpened, Step::SettingsWritten, Step::SettingsSynced])?;
         reached(Step::SettingsRenamed);
@@ -398,6 +406,23 @@ mod tests {
         }
         fs::create_dir(scratch.0.path.join("g.json")).unwrap();
         assert!(scratch.0.read().unwrap()[6].record.as_ref().unwrap_err().to_string().contains("not a file"));
+    }
+
+    #[test]
+    fn what_an_error_quotes_stays_one_short_line() {
+        let scratch = Scratch::new("quotes");
+        let long = "x".repeat(100_000);
+        for text in
+            [r#"{"wasm\n\u001b[2J":1}"#.to_owned(), format!(r#"{{"{long}":1}}"#), format!(r#"{{"mode":"{long}"}}"#)]
+        {
+            scratch.put("a.json", &text);
+            let text = scratch.0.read().unwrap()[0].record.as_ref().unwrap_err().to_string();
+            assert!(text.len() < 400 && !text.contains(char::is_control), "{text}");
+        }
+        scratch.put("a.json", r#"{"wasm":"b\nc.wasm"}"#);
+        let record = scratch.0.read().unwrap().remove(0).record.unwrap();
+        let text = scratch.0.component(&record, 100).unwrap_err().to_string();
+        assert!(text.starts_with(r"b\nc.wasm cannot be read"), "{text}");
     }
 
     #[test]

@@ -158,7 +158,10 @@ impl Defaults {
                 let value = match value {
                     Value::String(text) => text.clone(),
                     Value::Number(number) => number.to_string(),
-                    _ => return Err(at(format!("{field} must be a number or a text"))),
+                    _ => {
+                        let shown = crate::text::short(field.as_bytes(), 64);
+                        return Err(at(format!("{shown} must be a number or a text")));
+                    }
                 };
                 limits.set(field, value.as_bytes()).map_err(at)?;
             }
@@ -235,9 +238,11 @@ mod tests {
             (b"{\"profiles\":[{}]}", "match"),
             (b"{\"profiles\":[{\"match\":\"*\",\"max-jobs\":-1}]}", "profile 1: max-jobs"),
             (b"{\"profiles\":[{\"match\":\"*\",\"max\":1}]}", "unknown field"),
+            (b"{\"profiles\":[{\"match\":\"*\",\"a\\nb\":[]}]}", "a\\nb must be a number"),
+            (b"{\"profiles\":[{\"match\":\"*\",\"a\\nb\":1}]}", "unknown field 'a\\nb'"),
         ] {
             let error = Defaults::parse(text).unwrap_err();
-            assert!(error.contains(word), "{error}");
+            assert!(error.contains(word) && !error.contains('\n'), "{error}");
         }
     }
 }
