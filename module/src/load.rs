@@ -1,5 +1,6 @@
 //! The order of work at load. What cannot be undone comes last, since a failed load unmaps the module.
 
+use crate::queue::script::shape::LEAST_WORDS;
 use crate::redis::abi::{LoadArgument, LoadContext, Status};
 use crate::redis::command::register;
 use crate::redis::log::{Level, log};
@@ -41,7 +42,8 @@ fn start(context: redis::Context, args: &[LoadArgument]) -> Result<(), String> {
     redis::timer::start(context, keeper::tick, 1);
     keeper::guard::set_primary(context.is_primary());
     // Last, and no reason to fail: a load that fails after it would leave the filter dangling.
-    if !redis::filter::register(context, commands::eval::rename) {
+    let names: Vec<&str> = commands::eval::names().collect();
+    if !redis::filter::register(context, LEAST_WORDS, &names, commands::eval::rename) {
         log(Level::Warning, "bull: the server refused the command filter; bull.guard has no effect");
     }
     match config::policies_folder() {

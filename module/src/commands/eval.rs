@@ -21,8 +21,7 @@ use crate::policy::settings::Mode;
 use crate::queue::displace::displace;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
-use crate::queue::script::shape::LEAST_WORDS;
-use crate::queue::script::{Origin, ScriptJob, Shape, queue_name, read, recognise};
+use crate::queue::script::{Origin, ScriptJob, Shape, queue_name, read, recognise, shape};
 use crate::queue::stats::Counts;
 use crate::queue::store::Store;
 use crate::redis::Context;
@@ -33,21 +32,27 @@ use crate::redis::script::Ran;
 use crate::redis::store::LiveStore;
 use crate::redis::string::Args;
 
-/// The filter's question: what is this command called from now on?
-pub fn rename(passing: Passing) -> Option<&'static str> {
-    if passing.len() < LEAST_WORDS || config::guard() == Guard::Off {
+/// The names that the filter gives, first BULL.EVAL for each shape by its number, then BULL.EVALSHA: the command needs not
+/// look for the shape again.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ["BULL.EVAL", "BULL.EVALSHA"].into_iter().flat_map(|name| std::iter::repeat_n(name, shape::COUNT))
+}
+
+/// The filter's question: which of the names does this command have from now on?
+pub fn rename(passing: Passing) -> Option<usize> {
+    if config::guard() == Guard::Off {
         return None;
     }
     let name = passing.get(0);
-    let renamed = match name.len() {
-        4 if name.eq_ignore_ascii_case(b"EVAL") => "BULL.EVAL",
-        7 if name.eq_ignore_ascii_case(b"EVALSHA") => "BULL.EVALSHA",
+    let names = match name.len() {
+        4 if name.eq_ignore_ascii_case(b"EVAL") => 0,
+        7 if name.eq_ignore_ascii_case(b"EVALSHA") => shape::COUNT,
         _ => return None,
     };
     if !guard::decides() {
         return None;
     }
-    recognise(passing.len(), |at| passing.get(at)).map(|_| renamed)
+    recognise(passing.len(), |at| passing.get(at)).map(|number| names + number)
 }
 
 pub fn eval(context: Context, args: Args<'_>) -> Option<Reply> {
@@ -61,7 +66,9 @@ pub fn evalsha(context: Context, args: Args<'_>) -> Option<Reply> {
 /// None: the script has answered the client.
 fn run(context: Context, args: Args<'_>, command: &CStr) -> Result<Option<Reply>> {
     let word = |at: usize| args.get(at).unwrap_or_default();
-    let Some(shape) = recognise(args.len(), word) else {
+    let number = args.renamed().map(|place| place % shape::COUNT);
+    let number = number.or_else(|| recognise(args.len(), word));
+    let Some(shape) = number.and_then(shape::numbered) else {
         let name = command.to_string_lossy();
         return Err(Error::bad(format!("BULL.{name} runs the add scripts of BullMQ only; use {name} for others")));
     };
@@ -110,10 +117,15 @@ impl Add<'_> {
 
     /// Of a job that the policies were asked about.
     fn run(&self) -> Ran {
-        let run = || rates::while_adding(|| self.context.run_script(self.command, self.args));
+        let (context, queue) = (self.context, &self.queue.queue);
+        let run =
+            || rates::while_adding(context, queue, self.job.stores, || context.run_script(self.command, self.args));
         // Terms that name no bytes leave the estimate to its own looks, as they do in BULL.ADD.
-        let ran = if self.sized.get() { run_add(self.context, &self.queue.queue, &self.job, run) } else { run() };
-        self.count(if ran == Ran::Failed { &[Event::Guarded] } else { &[Event::Guarded, Event::Admitted] });
+        let ran = if self.sized.get() { run_add(context, queue, &self.job, run) } else { run() };
+        self.count(match ran {
+            Ran::Failed => &[Event::Guarded],
+            Ran::Answered(_) => &[Event::Guarded, Event::Admitted],
+        });
         ran
     }
 
@@ -128,8 +140,8 @@ impl Add<'_> {
 
     fn judge(&self, caller: Mode) -> Decision {
         let facts = Facts::of_script(&self.job, caller);
-        let Prepared { queue, keys, .. } = &*self.queue;
-        let mut asker = Asker::new(self.context, queue, keys);
+        let Prepared { queue, keys, names, .. } = &*self.queue;
+        let mut asker = Asker::once(self.context, queue, keys, names);
         let decision = asker.judge(&LiveStore(self.context), &facts);
         self.sized.set(asker.has_read());
         decision
@@ -188,11 +200,12 @@ impl Add<'_> {
         let Prepared { queue, keys, .. } = &*self.queue;
         let mut store = LiveStore(self.context);
         let before = unfinished(&store, keys);
-        let Ran::Text(id) = self.run() else { return };
+        let Ran::Answered(reply) = self.run() else { return };
+        let Some(id) = reply.text() else { return };
         if unfinished(&store, keys) <= before {
             return;
         }
-        if let Err(error) = displace(&mut store, queue, keys, jobs, &id, now_ms()) {
+        if let Err(error) = displace(&mut store, queue, keys, jobs, id, now_ms()) {
             metrics::late_error("a displacement", &error.to_string());
         }
     }

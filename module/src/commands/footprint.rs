@@ -1,7 +1,6 @@
 //! What BULL.STATS says of a queue's bytes, of its limits, and of the last trim. All from memory.
 
 use crate::keeper::{profiles, sizes, trims};
-use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::profile::FIELDS;
 use crate::queue::stats::Counts;
@@ -9,11 +8,11 @@ use crate::redis::Context;
 use crate::redis::reply::{Reply, map};
 
 /// Bytes are null before the queue was first looked at, `last-trim` before its first trim on this node.
-pub fn fields(context: Context, queue: &QueueName, keys: &QueueKeys, counts: &Counts) -> Vec<(String, Reply)> {
+pub fn fields(context: Context, queue: &QueueName, counts: &Counts) -> Vec<(String, Reply)> {
     let size = sizes::of(context.db(), queue, counts);
     let number = |of: &dyn Fn(&sizes::Size) -> u64| size.as_ref().map_or(Reply::Null, |size| of(size).into());
     let percent = size.map_or(Reply::Null, |size| format!("{:.1}", size.error_part() * 100.0).into());
-    let limits = profiles::limits(context, queue, keys).values();
+    let limits = profiles::limits(context, queue).values();
     let limits =
         FIELDS.iter().zip(limits).map(|(name, value)| ((*name).to_owned(), value.map_or(Reply::Null, Reply::from)));
     let last = trims::last(context.db(), queue).map_or(Reply::Null, |last| {

@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+use foldhash::fast::RandomState;
+
 use super::queue;
 use crate::error::Result;
 use crate::queue::job::QueueKeys;
@@ -30,7 +32,7 @@ type Read = (Box<[u8]>, Rc<JobOptions>);
 
 thread_local! {
     /// Of the main thread.
-    static KEPT: RefCell<HashMap<Box<[u8]>, Rc<Prepared>>> = RefCell::default();
+    static KEPT: RefCell<HashMap<Box<[u8]>, Rc<Prepared>, RandomState>> = RefCell::default();
     static OPTIONS: RefCell<VecDeque<Read>> = RefCell::default();
 }
 

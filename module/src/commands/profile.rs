@@ -7,7 +7,6 @@ use crate::keeper::profiles;
 use crate::queue::check::expect;
 use crate::queue::error::QueueError;
 use crate::queue::fields::Word;
-use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::profile::{FIELDS, Limits, key};
 use crate::queue::store::{Kind, Store};
@@ -23,7 +22,7 @@ pub fn get(context: Context, args: Args<'_>) -> Option<Reply> {
     let run = || {
         let (mut cursor, queue, _) = open(context, args, Access::Read)?;
         cursor.finish()?;
-        let limits = profiles::limits(context, &queue, &QueueKeys::of(&queue));
+        let limits = profiles::limits(context, &queue);
         let values = FIELDS.into_iter().zip(limits.values());
         let shown = |value: Option<u64>| value.map_or(Reply::Null, Reply::from);
         Ok(Some(Reply::Map(values.map(|(field, value)| (field.to_owned(), shown(value))).collect())))

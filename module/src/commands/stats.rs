@@ -58,7 +58,7 @@ fn one(context: Context, queue: &QueueName) -> Result<Reply> {
         ("stalled".to_owned(), ages.stalled.into()),
         ("events".to_owned(), store.len(&keys.events).into()),
     ]);
-    fields.extend(footprint::fields(context, queue, &keys, &counts));
+    fields.extend(footprint::fields(context, queue, &counts));
     fields.extend(pace_fields(&rates::picture(context.db(), queue)));
     fields.extend(verdict_fields(&guard::of(context.db(), queue)));
     Ok(Reply::Map(fields))

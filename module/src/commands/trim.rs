@@ -57,7 +57,7 @@ fn trim(context: Context, args: Args<'_>) -> Result<Option<Reply>> {
         return Err(QueueError::NoPermission(short(denied, 128)).into());
     }
     if criteria == (Criteria { limit: criteria.limit, ..Criteria::default() }) {
-        let limits = profiles::limits(context, &queue, &keys);
+        let limits = profiles::limits(context, &queue);
         criteria = Criteria { limit: criteria.limit, ..Criteria::in_force(&limits, now) };
     }
     let user = context.user();

@@ -18,6 +18,7 @@ use crate::queue::store::Store;
 use crate::redis::Context;
 use crate::redis::context::now_ms;
 use crate::redis::log::{Level, log};
+use crate::redis::queue_store::Names;
 use crate::redis::script::Ran;
 use crate::redis::store::LiveStore;
 
@@ -109,6 +110,8 @@ pub struct Asker<'a> {
     context: Context,
     queue: &'a QueueName,
     keys: &'a QueueKeys,
+    /// The queue's keys as strings of the server, where the store would have to make them.
+    names: Option<&'a Names>,
     place: Option<Place>,
     backlog: Option<u64>,
     facts: Option<Queue>,
@@ -120,7 +123,12 @@ pub struct Asker<'a> {
 impl<'a> Asker<'a> {
     pub fn new(context: Context, queue: &'a QueueName, keys: &'a QueueKeys) -> Self {
         let (of_data, arrivals) = Default::default();
-        Self { context, queue, keys, place: None, backlog: None, facts: None, of_data, arrivals }
+        Self { context, queue, keys, names: None, place: None, backlog: None, facts: None, of_data, arrivals }
+    }
+
+    /// For one question, by what lies in the keyspace.
+    pub fn once(context: Context, queue: &'a QueueName, keys: &'a QueueKeys, names: &'a Names) -> Self {
+        Self { names: Some(names), ..Self::new(context, queue, keys) }
     }
 
     /// Walks the policies, by the counts of `store`.
@@ -166,10 +174,12 @@ impl<'a> Asker<'a> {
     }
 
     fn backlog(&mut self, store: &impl Store) -> u64 {
-        let keys = self.keys;
-        *self
-            .backlog
-            .get_or_insert_with(|| store.len(&keys.wait) + store.len(&keys.paused) + store.len(&keys.prioritized))
+        const SLOTS: [usize; 3] = [QueueKeys::WAIT, QueueKeys::PAUSED, QueueKeys::PRIORITIZED];
+        let (context, keys, names) = (self.context, self.keys, self.names);
+        *self.backlog.get_or_insert_with(|| match names {
+            Some(names) => names.len(context, SLOTS),
+            None => SLOTS.map(|slot| store.len(keys.all()[slot])).into_iter().sum(),
+        })
     }
 
     fn read(&mut self, store: &impl Store) -> &Queue {
@@ -178,7 +188,7 @@ impl<'a> Asker<'a> {
             self.tell();
             self.of_data = sizes::of_data(context.db(), name);
         }
-        self.facts.get_or_insert_with(|| queue_facts(context, name, keys, Counts::read(store, keys), 0))
+        self.facts.get_or_insert_with(|| queue_facts(context, name, Counts::read(store, keys), 0))
     }
 
     /// Some policy was shown the queue's facts, its bytes among them.
@@ -248,20 +258,14 @@ pub fn trial_facts(
     source: Source,
 ) -> (Node, Queue, Job) {
     let counts = Counts::read(&LiveStore(context), keys);
-    let facts = queue_facts(context, queue, keys, counts, 0);
+    let facts = queue_facts(context, queue, counts, 0);
     (node(), facts, Job { source, ..Facts::of(job).job() })
 }
 
-pub(super) fn queue_facts(
-    context: Context,
-    name: &QueueName,
-    keys: &QueueKeys,
-    counts: Counts,
-    oldest_waiting_ms: u64,
-) -> Queue {
+pub(super) fn queue_facts(context: Context, name: &QueueName, counts: Counts, oldest_waiting_ms: u64) -> Queue {
     let db = context.db();
     let size = sizes::of(db, name, &counts).unwrap_or_default();
-    let (pace, limits) = (rates::of(db, name), profiles::limits(context, name, keys));
+    let (pace, limits) = (rates::of(db, name), profiles::limits(context, name));
     Queue {
         name: name.as_str().to_owned(),
         waiting: counts.waiting + counts.paused,

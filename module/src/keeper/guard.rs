@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use foldhash::fast::RandomState;
+
 use crate::policy::member::Outcome;
 use crate::queue::keys::QueueName;
 use crate::redis::context::now_ms;
@@ -130,7 +132,7 @@ const GENERATION: usize = 4096;
 /// A script that cannot be read is logged once in this time, milliseconds.
 const QUIET_MS: u64 = 10_000;
 
-type ByQueue = HashMap<i32, HashMap<QueueName, OfQueue>>;
+type ByQueue = HashMap<i32, HashMap<QueueName, OfQueue, RandomState>, RandomState>;
 
 /// Counts by queue in bounded memory: when a generation is full the one before it goes, with those queues that nothing has
 /// come to since.
@@ -186,7 +188,7 @@ impl Queues {
                     side.extend(two.map(|queues| (first, queues)));
                 }
             }
-            Change::Loading | Change::Primary(_) => {}
+            Change::Loading | Change::SlotsMoved | Change::Primary(_) => {}
         }
     }
 
@@ -277,7 +279,7 @@ pub fn on_change(change: Change) {
         Change::Primary(primary) => set_primary(primary),
         Change::Loading => LOADING.store(true, Ordering::Relaxed),
         Change::Loaded => LOADING.store(false, Ordering::Relaxed),
-        Change::Flushed(_) | Change::Swapped(..) => {}
+        Change::Flushed(_) | Change::Swapped(..) | Change::SlotsMoved => {}
     }
     if let Some(queues) = &mut state().queues {
         queues.on_change(change);

@@ -3,13 +3,12 @@
 //! Kept in memory and dropped when the server tells of a change of the profile's key, so that an answer costs one look
 //! into a map. Profiles are read again when they are next asked for.
 
-use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use wildmatch::WildMatch;
 
 use super::admission::policies;
-use crate::queue::job::QueueKeys;
+use super::by_queue::ByQueue;
 use crate::queue::keys::QueueName;
 use crate::queue::profile::{Defaults, Limits, SUFFIX};
 use crate::redis::Context;
@@ -22,15 +21,7 @@ const MAX_QUEUES: usize = 100_000;
 #[derive(Default)]
 struct State {
     defaults: Defaults,
-    known: HashMap<i32, HashMap<QueueName, Limits>>,
-    count: usize,
-}
-
-impl State {
-    fn forget_all(&mut self) {
-        self.known.clear();
-        self.count = 0;
-    }
+    known: ByQueue<Limits>,
 }
 
 static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
@@ -41,11 +32,11 @@ fn state() -> MutexGuard<'static, State> {
 }
 
 /// Limits of a queue in the context's database.
-pub fn limits(context: Context, queue: &QueueName, _keys: &QueueKeys) -> Limits {
+pub fn limits(context: Context, queue: &QueueName) -> Limits {
     let db = context.db();
     let defaults = {
         let state = state();
-        if let Some(limits) = state.known.get(&db).and_then(|queues| queues.get(queue)) {
+        if let Some(limits) = state.known.get(db, queue) {
             return *limits;
         }
         let name = queue.display();
@@ -53,13 +44,10 @@ pub fn limits(context: Context, queue: &QueueName, _keys: &QueueKeys) -> Limits 
     };
     let limits = Limits::read(&LiveStore(context), queue, defaults);
     let mut state = state();
-    if state.count >= MAX_QUEUES {
-        state.forget_all();
+    if state.known.len() >= MAX_QUEUES {
+        state.known.clear();
     }
-    if state.known.entry(db).or_default().insert(queue.clone(), limits).is_none() {
-        state.count += 1;
-    }
-    limits
+    *state.known.insert(db, queue.clone(), limits)
 }
 
 /// Takes over the defaults of a file; an empty path is no file. Errors: what is wrong with it, one line.
@@ -73,7 +61,7 @@ pub fn load_defaults(path: &str) -> Result<(), String> {
     policies().forget_terms();
     let mut state = state();
     state.defaults = defaults;
-    state.forget_all();
+    state.known.clear();
     Ok(())
 }
 
@@ -83,16 +71,13 @@ pub fn on_key(context: Context, key: &[u8]) {
     let Ok(queue) = QueueName::parse(name) else { return };
     let db = context.db();
     policies().forget_terms();
-    let mut state = state();
-    if state.known.get_mut(&db).is_some_and(|queues| queues.remove(&queue).is_some()) {
-        state.count -= 1;
-    }
+    state().known.remove(db, &queue);
 }
 
 /// Whole databases came or went.
 pub fn on_change(change: Change) {
     if !matches!(change, Change::Primary(_)) {
         policies().forget_terms();
-        state().forget_all();
+        state().known.clear();
     }
 }

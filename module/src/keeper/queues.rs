@@ -1,4 +1,5 @@
-//! The queues of this node: found by a sliced SCAN after each load, kept by keyspace events.
+//! The queues of this node: found by a sliced SCAN after each load, kept by keyspace events. On its way the scan finds the keys
+//! of flows (`flows`).
 //!
 //! A queue is a hash `<queue>:meta` with `opts.maxLenEvents` or `version`, which every BullMQ client and every add
 //! writes. Readers check that the hash still exists, so a queue that vanished without an event is never shown.
@@ -8,12 +9,12 @@ use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{rates, sizes, trims};
+use super::{flows, rates, sizes, standing, trims};
 use crate::config;
 use crate::metrics;
 use crate::queue::check::is_meta;
 use crate::queue::fields::Word;
-use crate::queue::keys::QueueName;
+use crate::queue::keys::{QueueName, is_flow_key};
 use crate::queue::store::{Kind, Store};
 use crate::redis::Context;
 use crate::redis::call::{Answer, Effect};
@@ -62,6 +63,7 @@ pub fn list(context: Context) -> Vec<QueueName> {
             rates::forget(db, name.as_bytes());
             trims::forget(db, &name);
             sizes::forget(db, &name);
+            standing::forget(db, &name);
             state.known.remove(&(db, name));
         }
     }
@@ -117,6 +119,7 @@ pub(super) fn name_of(key: &[u8]) -> Option<QueueName> {
 pub fn on_key(context: Context, key: &[u8], gone: bool) {
     let Some(name) = name_of(key) else { return };
     let entry = (context.db(), name);
+    standing::forget(entry.0, &entry.1);
     if gone {
         state().known.remove(&entry);
         rates::forget(entry.0, entry.1.as_bytes());
@@ -143,6 +146,7 @@ pub fn on_change(change: Change) {
             state.known.clear();
             state.scan = Some((0, Vec::new()));
         }
+        Change::SlotsMoved => state.scan = Some((0, Vec::new())),
         Change::Loading | Change::Primary(_) => {}
         Change::Swapped(first, second) => {
             let swapped = |db| match db {
@@ -151,6 +155,10 @@ pub fn on_change(change: Change) {
                 _ => db,
             };
             state.known = std::mem::take(&mut state.known).into_iter().map(|(db, name)| (swapped(db), name)).collect();
+            // What the scan has not seen may now stand where it was already.
+            if state.scan.is_some() {
+                state.scan = Some((0, Vec::new()));
+            }
         }
     }
 }
@@ -168,6 +176,7 @@ pub fn scan_slice(context: Context) -> bool {
         // The first database that does not exist ends the scan.
         if !context.select(db) {
             done = true;
+            flows::all_seen();
             break;
         }
         match scan_step(context, db, &cursor) {
@@ -186,12 +195,16 @@ pub fn scan_slice(context: Context) -> bool {
 
 fn scan_step(context: Context, db: i32, cursor: &[u8]) -> Option<Vec<u8>> {
     let cursor = if cursor.is_empty() { b"0" } else { cursor };
-    let words: [Word; 7] =
-        [cursor.into(), "MATCH".into(), "*:meta".into(), "COUNT".into(), "100".into(), "TYPE".into(), "hash".into()];
+    // `:meta` and the keys of flows, and a few more.
+    let words: [Word; 5] = [cursor.into(), "MATCH".into(), "*:[mdpfu]*[asdl]".into(), "COUNT".into(), "100".into()];
     let Ok(Answer::List(mut parts)) = context.call(c"SCAN", Effect::Local, &words) else { return None };
     let keys = parts.pop()?.texts();
     let store = LiveStore(context);
     for key in keys {
+        // A queue's set of failed jobs ends like a hash of failed children.
+        if is_flow_key(&key) && !(key.ends_with(b":failed") && store.kind(&key) == Kind::ZSet) {
+            flows::on_key(&key);
+        }
         if let Some(name) = name_of(&key).filter(|_| is_meta(&store, &key)) {
             remember((db, name));
         }

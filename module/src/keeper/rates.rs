@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
+
 use super::queues;
 use super::starts::Starts;
 use crate::config;
@@ -18,9 +20,10 @@ use crate::metrics::window::{Hour, Minute};
 use crate::queue::due::stored_delay_ms;
 use crate::queue::fields::Known;
 use crate::queue::keys::QueueName;
+use crate::queue::script::Stores;
 use crate::redis::Context;
 use crate::redis::context::now_ms;
-use crate::redis::events::Change;
+use crate::redis::events::{self, Change};
 use crate::redis::store::LiveStore;
 use crate::redis::stream::{Entry, Fresh};
 
@@ -73,6 +76,8 @@ pub struct Happened {
 struct Followed {
     /// It has series of its own; otherwise it also counts among the others.
     shown: bool,
+    /// Something happened since `take_stirred`.
+    stirred: bool,
     totals: Totals,
     added: Minute,
     completed: Minute,
@@ -83,7 +88,7 @@ struct Followed {
 }
 
 /// Queues by name.
-type Queues = HashMap<Box<[u8]>, Box<Followed>>;
+type Queues = HashMap<Box<[u8]>, Box<Followed>, RandomState>;
 
 struct State {
     databases: Vec<(i32, Queues)>,
@@ -113,7 +118,7 @@ fn with<T>(work: impl FnOnce(&mut State) -> T) -> T {
 impl State {
     fn database(&mut self, db: i32) -> &mut Queues {
         let at = self.databases.iter().position(|(of, _)| *of == db).unwrap_or_else(|| {
-            self.databases.push((db, HashMap::new()));
+            self.databases.push((db, Queues::default()));
             self.databases.len() - 1
         });
         &mut self.databases[at].1
@@ -131,10 +136,21 @@ impl State {
         Some((followed, others))
     }
 
+    /// Notes that something happens in the queue. False where it is not followed.
+    fn stir(&mut self, db: i32, queue: &[u8]) -> bool {
+        match self.get_mut(db, queue) {
+            Some((followed, _)) => {
+                followed.stirred = true;
+                true
+            }
+            None => false,
+        }
+    }
+
     fn follow(&mut self, db: i32, queue: &[u8]) {
         if self.queues < MAX_QUEUES {
             let shown = self.show(db, queue);
-            let fresh = Box::new(Followed { shown, ..Followed::default() });
+            let fresh = Box::new(Followed { shown, stirred: true, ..Followed::default() });
             if self.database(db).insert(queue.into(), fresh).is_none() {
                 self.queues += 1;
             }
@@ -194,14 +210,41 @@ pub fn picture(db: i32, queue: &QueueName) -> Picture {
     })
 }
 
-/// Whether the queue has series of its own, from now on at the latest.
-pub fn shown(db: i32, queue: &QueueName) -> bool {
+/// Whether something happened in the queue since the last question. True where that is not known: too many queues are
+/// followed.
+pub fn take_stirred(db: i32, queue: &QueueName) -> bool {
+    with(|state| match state.get_mut(db, queue.as_bytes()) {
+        Some((followed, _)) => std::mem::take(&mut followed.stirred),
+        None => state.queues >= MAX_QUEUES,
+    })
+}
+
+/// What a walk over the queues asks of each, in one look.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Glance {
+    /// As [`take_stirred`].
+    pub stirred: bool,
+    /// It has series of its own, from now on at the latest.
+    pub shown: bool,
+    pub failed_last_hour: u64,
+}
+
+pub fn glance(db: i32, queue: &QueueName) -> Glance {
+    let now = now_ms();
     with(|state| {
-        let shown = state.show(db, queue.as_bytes());
+        let room = state.shown.len() < config::metrics_queues();
+        let full = state.queues >= MAX_QUEUES;
         if let Some((followed, _)) = state.get_mut(db, queue.as_bytes()) {
-            followed.shown = shown;
+            let stirred = std::mem::take(&mut followed.stirred);
+            let failed_last_hour = followed.failed_hour.sum(now);
+            if followed.shown || !room {
+                return Glance { stirred, shown: followed.shown, failed_last_hour };
+            }
+            followed.shown = true;
+            state.shown.insert((db, queue.as_bytes().into()));
+            return Glance { stirred, shown: true, failed_last_hour };
         }
-        shown
+        Glance { stirred: full, shown: state.show(db, queue.as_bytes()), failed_last_hour: 0 }
     })
 }
 
@@ -215,6 +258,17 @@ pub fn keep_shown_within(limit: usize) {
             }
         }
     });
+}
+
+/// What happened in a queue since the node's start, from memory.
+pub fn happened(db: i32, queue: &QueueName) -> Happened {
+    with(|state| {
+        state.get(db, queue.as_bytes()).map_or(Happened::default(), |followed| Happened {
+            totals: followed.totals,
+            wait: followed.wait.total,
+            run: followed.run.total,
+        })
+    })
 }
 
 /// What happened in queues without series of their own.
@@ -235,34 +289,47 @@ enum Adding {
     No,
     /// It has not told of its job yet.
     Begun,
-    /// It has: what else it tells counts for nothing here, and need not be read.
+    /// It has told: what else it tells counts for nothing here, and need not be read.
     Told,
 }
 
-/// Runs an add script of BullMQ, which adds one job at most.
-pub fn while_adding<T>(run: impl FnOnce() -> T) -> T {
+fn adding() -> u8 {
+    ADDING.load(Ordering::Relaxed)
+}
+
+/// Runs an add script of BullMQ, which adds one job at most, to this queue.
+pub fn while_adding<T>(context: Context, queue: &QueueName, stores: Stores, run: impl FnOnce() -> T) -> T {
     struct Reset;
     impl Drop for Reset {
         fn drop(&mut self) {
             ADDING.store(Adding::No as u8, Ordering::Relaxed);
         }
     }
-    ADDING.store(Adding::Begun as u8, Ordering::Relaxed);
-    let _reset = Reset;
-    run()
+    match stores {
+        // Its first entry is that of its job, whatever stands in it.
+        Stores::Always => {
+            let (ran, told) = events::noting(run);
+            if told {
+                count_added(context, queue.as_bytes(), 1);
+            }
+            ran
+        }
+        Stores::Perhaps => {
+            ADDING.store(Adding::Begun as u8, Ordering::Relaxed);
+            let _reset = Reset;
+            run()
+        }
+    }
 }
 
 /// An entry was added to the stream of events of `queue`.
 pub fn on_entry(queue: &[u8], stream: Fresh) {
-    if LOADING.load(Ordering::Relaxed) || ADDING.load(Ordering::Relaxed) == Adding::Told as u8 {
+    if adding() == Adding::Told as u8 || LOADING.load(Ordering::Relaxed) {
         return;
     }
     let db = stream.context().db();
-    if !with(|state| state.get(db, queue).is_some()) {
-        if !queues::knows(db, queue) {
-            return;
-        }
-        with(|state| state.follow(db, queue));
+    if !with(|state| state.stir(db, queue)) && !begin(db, queue) {
+        return;
     }
     let Some(entry) = stream.newest(has_job_of_interest) else { return };
     let now = now_ms();
@@ -271,24 +338,38 @@ pub fn on_entry(queue: &[u8], stream: Fresh) {
     }
 }
 
+/// Follows a queue that is one. False: it is none, or there are too many.
+fn begin(db: i32, queue: &[u8]) -> bool {
+    queues::knows(db, queue)
+        && with(|state| {
+            state.follow(db, queue);
+            state.get(db, queue).is_some()
+        })
+}
+
 /// `jobs` were added to the queue by a command of ours, which no event told of.
 pub fn added(context: Context, queue: &QueueName, jobs: u32) {
-    let (db, name) = (context.db(), queue.as_bytes());
-    if !with(|state| state.get(db, name).is_some()) {
-        if !queues::knows(db, name) {
-            return;
-        }
-        with(|state| state.follow(db, name));
-    }
+    count_added(context, queue.as_bytes(), jobs);
+}
+
+fn count_added(context: Context, queue: &[u8], jobs: u32) {
+    let (db, now) = (context.db(), now_ms());
     let counted = if PRIMARY.load(Ordering::Relaxed) { jobs } else { 0 };
-    with(|state| {
-        let Some((followed, others)) = state.get_mut(db, name) else { return };
-        followed.totals.added += u64::from(counted);
-        if let Some(others) = others {
-            others.totals.added += u64::from(counted);
-        }
-        followed.added.add(now_ms(), jobs);
-    });
+    let count = || {
+        with(|state| {
+            let (followed, others) = state.get_mut(db, queue)?;
+            followed.stirred = true;
+            followed.totals.added += u64::from(counted);
+            if let Some(others) = others {
+                others.totals.added += u64::from(counted);
+            }
+            followed.added.add(now, jobs);
+            Some(())
+        })
+    };
+    if count().is_none() && begin(db, queue) {
+        count();
+    }
 }
 
 fn has_job_of_interest(event: &[u8]) -> bool {
@@ -301,14 +382,10 @@ fn count(context: Context, db: i32, queue: &[u8], entry: &Entry, now: u64) {
     let job = entry.second.as_ref().map_or(&b""[..], |id| id.as_bytes());
     match event {
         b"added" => {
-            if ADDING.load(Ordering::Relaxed) == Adding::Begun as u8 {
+            if adding() == Adding::Begun as u8 {
                 ADDING.store(Adding::Told as u8, Ordering::Relaxed);
             }
-            with(|state| {
-                let Some((followed, others)) = state.get_mut(db, queue) else { return };
-                followed.count(others, |totals| &mut totals.added, counted);
-                followed.added.add(now, 1);
-            });
+            count_added(context, queue, 1);
         }
         b"stalled" => with(|state| {
             let Some((followed, others)) = state.get_mut(db, queue) else { return };
@@ -419,5 +496,6 @@ pub fn on_change(change: Change) {
             state.databases.iter_mut().for_each(|(db, _)| *db = swapped(*db));
             state.shown = std::mem::take(&mut state.shown).into_iter().map(|(db, name)| (swapped(db), name)).collect();
         }),
+        Change::SlotsMoved => {}
     }
 }

@@ -8,10 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::trims::{self, Reason};
-use super::{background, profiles, queues, sizes};
-use crate::queue::job::QueueKeys;
+use super::{background, profiles, queues, sizes, standing};
 use crate::queue::keys::QueueName;
-use crate::queue::stats::Counts;
 use crate::queue::store::{Kind, Store};
 use crate::queue::trim::Criteria;
 use crate::redis::Context;
@@ -77,10 +75,9 @@ pub fn slice(context: Context) -> Option<u64> {
 }
 
 fn look(context: Context, db: i32, queue: &QueueName, now: u64) {
-    let keys = QueueKeys::of(queue);
-    let limits = profiles::limits(context, queue, &keys);
+    let limits = profiles::limits(context, queue);
     let criteria = Criteria::in_force(&limits, now);
-    if criteria == Criteria::default() || !is_over(context, db, queue, &keys, &criteria) || rests(db, queue, now) {
+    if criteria == Criteria::default() || !is_over(context, db, queue, &criteria) || rests(db, queue, now) {
         return;
     }
     if let Err(error) = trims::start(context, queue, criteria, Reason::Retention) {
@@ -89,23 +86,30 @@ fn look(context: Context, db: i32, queue: &QueueName, now: u64) {
 }
 
 /// Something of the queue is over its limits, as far as a look tells.
-fn is_over(context: Context, db: i32, queue: &QueueName, keys: &QueueKeys, criteria: &Criteria) -> bool {
-    let store = LiveStore(context);
-    let finished = |set: &[u8], before: Option<u64>, keep: Option<u64>| {
-        store.kind(set) == Kind::ZSet
-            && (keep.is_some_and(|keep| store.len(set) > keep)
-                || before.is_some_and(|before| store.zfirst_score(set).is_some_and(|first| first <= before as f64)))
+fn is_over(context: Context, db: i32, queue: &QueueName, criteria: &Criteria) -> bool {
+    let Some(known) = standing::lately(context, queue) else { return false };
+    let (store, counts) = (LiveStore(context), known.counts);
+    let finished = |name: &str, jobs: u64, before: Option<u64>, keep: Option<u64>| {
+        let many = keep.is_some_and(|keep| jobs > keep);
+        if jobs == 0 || !many && before.is_none() {
+            return false;
+        }
+        let set = queue.key(name);
+        let old = || before.is_some_and(|before| store.zfirst_score(&set).is_some_and(|first| first <= before as f64));
+        store.kind(&set) == Kind::ZSet && (many || old())
     };
-    if finished(&keys.completed, criteria.completed_before, criteria.keep_completed)
-        || finished(&keys.failed, criteria.failed_before, criteria.keep_failed)
-        || criteria
-            .events
-            .is_some_and(|keep| store.kind(&keys.events) == Kind::Stream && store.len(&keys.events) > keep)
+    if finished("completed", counts.completed, criteria.completed_before, criteria.keep_completed)
+        || finished("failed", counts.failed, criteria.failed_before, criteria.keep_failed)
     {
         return true;
     }
+    if let Some(keep) = criteria.events {
+        let events = queue.key("events");
+        if store.len(&events) > keep && store.kind(&events) == Kind::Stream {
+            return true;
+        }
+    }
     let Some(most) = criteria.max_bytes else { return false };
-    let counts = Counts::read(&store, keys);
     counts.completed + counts.failed > 0 && sizes::of(db, queue, &counts).is_some_and(|size| size.total() > most)
 }
 

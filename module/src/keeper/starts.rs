@@ -1,8 +1,10 @@
 //! When running jobs started, in bounded memory: 16 bytes a job, by a hash of its key.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::time::Instant;
+
+use foldhash::fast::RandomState;
 
 /// Entries of one generation; there are two. What starts and never ends (a crashed worker's job that was removed) goes
 /// with its generation.
@@ -11,8 +13,8 @@ const GENERATION: usize = 65_536;
 #[derive(Default)]
 pub struct Starts {
     hasher: RandomState,
-    young: HashMap<u64, Instant>,
-    old: HashMap<u64, Instant>,
+    young: HashMap<u64, Instant, RandomState>,
+    old: HashMap<u64, Instant, RandomState>,
 }
 
 impl Starts {

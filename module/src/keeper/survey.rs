@@ -1,21 +1,21 @@
 //! The snapshot for everybody who wants numbers: a walk over the queues of this node, a slice of time a turn, and what
 //! it found published at its end. Reads keys, writes none.
 //!
-//! A walk takes at most [`SHARE`] of the time, so that it lasts longer where there are more queues: about a second with
-//! a thousand of them. A replica shows no queues, so that a sum over nodes counts each queue once.
+//! A walk reads what has changed since the one before (`standing`), and of the others as many as [`AT_REST`] allows. It takes at
+//! most [`SHARE`] of the time, so that it lasts longer where much changes: about a second with a thousand queues that all
+//! do. A replica shows no queues, so that a sum over nodes counts each queue once; the walk is for `sizes` there.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::rates::Happened;
+use super::rates::Glance;
+use super::standing::{self, Net};
 use super::{admission, guard, node, profiles, queues, rates, sizes, trims};
 use crate::metrics::snapshot::{self, NodeFacts, PolicyFacts, QueueFacts, Rest, Snapshot, Standing};
 use crate::metrics::{self, label};
 use crate::policy::member::{Policy, State as PolicyState};
-use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
-use crate::queue::stats::{Ages, Counts};
-use crate::queue::store::{Kind, Store};
+use crate::queue::stats::{Ages, waited_ms};
 use crate::redis::Context;
 use crate::redis::context::now_ms;
 use crate::redis::store::LiveStore;
@@ -23,6 +23,8 @@ use crate::{config, entry};
 
 /// A slice is followed by so many times its own length without one: 0.5 % of a core.
 const SHARE: u32 = 200;
+/// Part of a core for reading queues of which nothing was heard: a hundred of them a second, about.
+const AT_REST: f64 = 0.0005;
 /// Longest slice, whatever `bull.slice-us` allows.
 const LONGEST: Duration = Duration::from_micros(500);
 /// From the start of a walk to the start of the next at least.
@@ -43,6 +45,7 @@ struct State {
 }
 
 static STATE: Mutex<State> = Mutex::new(State { walk: None, next: None });
+static NET: Mutex<Net> = Mutex::new(Net::new(AT_REST));
 
 /// Databases were emptied, loaded or swapped, or this node's part has changed: what the walk has seen no longer holds.
 pub fn on_change() {
@@ -65,7 +68,7 @@ pub fn slice(context: Context) {
         Walk { began: start, after: None, queues: Vec::new(), rest: Rest::default() }
     });
     let before = context.db();
-    let done = !context.is_primary() || context.is_loading() || on(context, &mut walk, start);
+    let done = context.is_loading() || on(context, &mut walk, start);
     context.select(before);
     let took = start.elapsed();
     metrics::slice_took(took.as_micros() as u64);
@@ -85,16 +88,22 @@ pub fn slice(context: Context) {
 fn on(context: Context, walk: &mut Walk, start: Instant) -> bool {
     let length = config::slice().min(LONGEST);
     let now = now_ms();
+    let primary = context.is_primary();
+    net().save(start);
     loop {
         let batch = queues::next(walk.after.as_ref(), BATCH);
         if batch.is_empty() {
+            net().wrap();
             return true;
         }
-        for (db, name) in batch {
-            if context.select(db) {
-                look(context, db, &name, now, walk);
+        for queue in batch {
+            if context.select(queue.0)
+                && let Some(seen) = see(context, &queue)
+                && primary
+            {
+                show(context, &queue, seen, now, walk);
             }
-            walk.after = Some((db, name));
+            walk.after = Some(queue);
             if start.elapsed() >= length {
                 return false;
             }
@@ -102,32 +111,55 @@ fn on(context: Context, walk: &mut Walk, start: Instant) -> bool {
     }
 }
 
-fn look(context: Context, db: i32, name: &QueueName, now: u64, walk: &mut Walk) {
-    let store = LiveStore(context);
-    let keys = QueueKeys::of(name);
-    if store.kind(&keys.meta) != Kind::Hash {
-        return;
-    }
-    let (counts, picture) = (Counts::read(&store, &keys), rates::picture(db, name));
+/// Never held across a call to the server.
+fn net() -> MutexGuard<'static, Net> {
+    NET.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How a queue stands, read anew where it has changed or it is its turn.
+fn see(context: Context, queue: &(i32, QueueName)) -> Option<(Glance, standing::Standing)> {
+    let (db, name) = (queue.0, &queue.1);
+    let glance = rates::glance(db, name);
+    let at_rest = net().takes(queue);
+    let known = if at_rest {
+        let began = Instant::now();
+        let known = standing::anew(context, name, glance.stirred);
+        net().took(queue, began.elapsed());
+        known
+    } else {
+        standing::now(context, name, glance.stirred)
+    };
+    known.map(|known| (glance, known))
+}
+
+fn show(context: Context, queue: &(i32, QueueName), seen: (Glance, standing::Standing), now: u64, walk: &mut Walk) {
+    let (db, name, (glance, known)) = (queue.0, &queue.1, seen);
+    let counts = known.counts;
+    let ages = if counts.active > 0 {
+        let (store, active) = (LiveStore(context), name.key("active"));
+        Ages::with_waiting(&store, name, &active, known.waiting_since, now).unwrap_or_default()
+    } else {
+        Ages { oldest_waiting_ms: waited_ms(known.waiting_since, now), ..Ages::default() }
+    };
     let standing = Standing {
         counts,
-        ages: Ages::read(&store, name, &keys, now).unwrap_or_default(),
-        failed_last_hour: picture.failed_last_hour,
+        ages,
+        failed_last_hour: glance.failed_last_hour,
         size: sizes::of(db, name, &counts).unwrap_or_default(),
     };
-    if !rates::shown(db, name) {
+    if !glance.shown {
         return walk.rest.add(&standing);
     }
     let text = name.display();
-    let (prefix, queue) = label::split(&text, |other| queues::knows(db, other.as_bytes()));
+    let (prefix, label) = label::split(&text, |other| queues::knows(db, other.as_bytes()));
     walk.queues.push(QueueFacts {
         db,
         name: name.clone(),
         prefix,
-        queue,
+        queue: label,
         standing,
-        happened: Happened { totals: picture.totals, wait: picture.wait.0, run: picture.run.0 },
-        limits: profiles::limits(context, name, &keys),
+        happened: rates::happened(db, name),
+        limits: profiles::limits(context, name),
         verdicts: guard::of(db, name).policies,
     });
 }

@@ -10,15 +10,12 @@ use std::time::Instant;
 
 use super::actions::{self, Wish};
 use super::admission::{node, policies, queue_facts, report};
-use super::queues;
+use super::{queues, standing};
 use crate::policy::Queue;
-use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
-use crate::queue::stats::{Counts, oldest_waiting_ms};
-use crate::queue::store::{Kind, Store};
+use crate::queue::stats::waited_ms;
 use crate::redis::Context;
 use crate::redis::context::now_ms;
-use crate::redis::store::LiveStore;
 use crate::{config, metrics};
 
 /// Queues in one call, as the world promises. A call has fuel for each of them, so few bound its time.
@@ -130,14 +127,12 @@ fn step(context: Context) -> bool {
 }
 
 fn facts(context: Context, batch: &[QueueName]) -> Vec<Queue> {
-    let (store, now) = (LiveStore(context), now_ms());
+    let now = now_ms();
     let mut facts = Vec::with_capacity(batch.len());
     for name in batch {
-        let keys = QueueKeys::of(name);
         // A queue that vanished without an event is none.
-        if store.kind(&keys.meta) == Kind::Hash {
-            let oldest = oldest_waiting_ms(&store, name, &keys, now).unwrap_or(0);
-            facts.push(queue_facts(context, name, &keys, Counts::read(&store, &keys), oldest));
+        if let Some(known) = standing::lately(context, name) {
+            facts.push(queue_facts(context, name, known.counts, waited_ms(known.waiting_since, now)));
         }
     }
     facts

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use memchr::memmem::rfind;
+
 use crate::queue::fields::Word;
 use crate::redis::Context;
 use crate::redis::call::Effect;
@@ -20,8 +22,10 @@ use crate::redis::log::{Level, log};
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
-/// The end of the file that is looked at, bytes: a little first, then all that a command may have written.
-const TAILS: [u64; 3] = [64 << 10, 4 << 20, 64 << 20];
+/// The end of the file is read backwards by so many bytes, until a MULTI or an EXEC is met.
+const CHUNK: u64 = 256 << 10;
+/// No further back than this: some 30 ms, once, after a load that took far longer.
+const FURTHEST: u64 = 64 << 20;
 
 /// The list of the AOF's files.
 static MANIFEST: OnceLock<PathBuf> = OnceLock::new();
@@ -84,13 +88,16 @@ fn ends_in_multi(manifest: &Path) -> io::Result<bool> {
     };
     let file = File::open(manifest.with_file_name(name))?;
     let length = file.metadata()?.len();
-    for tail in TAILS {
-        let from = length.saturating_sub(tail);
-        let mut bytes = vec![0; usize::try_from(length - from).unwrap_or(0)];
+    let (mut to, end) = (length, length.saturating_sub(FURTHEST));
+    let mut bytes = Vec::new();
+    while to > end {
+        let from = to.saturating_sub(CHUNK).max(end);
+        // A word that begins in this chunk may end in the one behind it.
+        let until = (to + MULTI.len() as u64 - 1).min(length);
+        bytes.resize(usize::try_from(until - from).unwrap_or(0), 0);
         file.read_exact_at(&mut bytes, from)?;
-        let last = |what: &[u8]| bytes.windows(what.len()).rposition(|window| window == what);
-        match (last(MULTI), last(EXEC)) {
-            (None, None) if from > 0 => {}
+        match (rfind(&bytes, MULTI), rfind(&bytes, EXEC)) {
+            (None, None) => to = from,
             (multi, exec) => return Ok(multi > exec),
         }
     }
@@ -146,6 +153,23 @@ mod tests {
         ] {
             assert_eq!(ends(&parts.concat()).unwrap(), open, "{} parts", parts.len());
         }
+    }
+
+    #[test]
+    fn words_across_two_chunks_are_seen() {
+        let behind = usize::try_from(CHUNK).unwrap();
+        for cut in 0..=MULTI.len() {
+            let tail = vec![b'x'; behind - cut];
+            assert!(ends(&[EXEC, MULTI, &tail].concat()).unwrap(), "{cut} bytes of MULTI in the last chunk");
+            assert!(!ends(&[MULTI, EXEC, &tail].concat()).unwrap(), "{cut} bytes of EXEC in the last chunk");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_multi_is_read_to_its_bound_alone() {
+        assert!(!ends(&vec![b'x'; 3 * usize::try_from(CHUNK).unwrap() + 5]).unwrap());
+        let far = vec![b'x'; usize::try_from(FURTHEST).unwrap() + 1];
+        assert!(!ends(&[MULTI, &far].concat()).unwrap());
     }
 
     #[test]

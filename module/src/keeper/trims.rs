@@ -12,6 +12,7 @@ use std::time::Instant;
 use crate::queue::error::Result;
 use crate::queue::keys::QueueName;
 use crate::queue::parent::Parent;
+use crate::queue::remove::Absent;
 use crate::queue::trim::{Around, Criteria, Mode, Tally, Trim, Weigh};
 use crate::redis::block::Waiting;
 use crate::redis::context::{Access, User, now_ms};
@@ -23,7 +24,7 @@ use crate::redis::{Context, timer};
 use crate::text::short;
 use crate::{config, metrics};
 
-use super::background;
+use super::{background, flows, standing};
 
 /// Queues whose last trim is remembered.
 const MAX_QUEUES: usize = 100_000;
@@ -311,6 +312,13 @@ impl Weigh for Weighing<'_, '_> {
         let Self { here, context, queue } = self;
         super::sizes::for_trim(*context, queue, || here.expired())
     }
+
+    fn absent(&mut self) -> Absent {
+        // Locks are keys that expire.
+        let locks = self.context.volatile_keys() == Some(0);
+        let queue = self.queue.as_bytes();
+        Absent { flows: !flows::may_have(queue), parents: !flows::may_have_any(), locks }
+    }
 }
 
 /// Works for the length of a slice, with the rights of `user` where there is one. True when the trim is done.
@@ -328,6 +336,9 @@ pub fn run_within(context: Context, trim: &mut Trim, here: &mut Here<'_>) -> Res
     let done = trim.slice(&mut LiveStore(context), now_ms(), &mut weighing);
     if trim.mode() == Mode::Remove {
         let after = trim.tally();
+        if after.jobs() > before.jobs() {
+            standing::forget(context.db(), trim.queue());
+        }
         metrics::TRIMMED_JOBS.add(after.jobs() - before.jobs());
         metrics::TRIMMED_BYTES.add(after.bytes.saturating_sub(before.bytes));
     }
@@ -401,6 +412,6 @@ pub fn on_change(change: Change) {
             asked.iter_mut().chain(unasked).for_each(|job| job.db = swapped(job.db));
             *last = std::mem::take(last).into_iter().map(|((db, name), one)| ((swapped(db), name), one)).collect();
         }
-        Change::Primary(true) | Change::Loading | Change::Loaded => {}
+        Change::Primary(true) | Change::Loading | Change::Loaded | Change::SlotsMoved => {}
     }
 }

@@ -4,6 +4,8 @@
 #[derive(Clone, Copy, Debug)]
 pub struct Window<const N: usize, const SLOT_MS: u64> {
     slots: [u32; N],
+    /// Of all slots: asked at each decision of a policy.
+    sum: u64,
     /// Number of the newest slot since the epoch.
     newest: u64,
 }
@@ -15,7 +17,7 @@ pub type Hour = Window<60, 60_000>;
 
 impl<const N: usize, const SLOT_MS: u64> Default for Window<N, SLOT_MS> {
     fn default() -> Self {
-        Self { slots: [0; N], newest: 0 }
+        Self { slots: [0; N], sum: 0, newest: 0 }
     }
 }
 
@@ -25,10 +27,8 @@ impl<const N: usize, const SLOT_MS: u64> Window<N, SLOT_MS> {
         // A clock that goes back counts into the newest slot.
         let passed = slot.saturating_sub(self.newest);
         for step in 1..=passed.min(N as u64) {
-            self.slots[((self.newest + step) % N as u64) as usize] = 0;
-        }
-        if passed >= N as u64 {
-            self.slots = [0; N];
+            let slot = &mut self.slots[((self.newest + step) % N as u64) as usize];
+            self.sum -= u64::from(std::mem::take(slot));
         }
         self.newest = self.newest.max(slot);
     }
@@ -36,13 +36,18 @@ impl<const N: usize, const SLOT_MS: u64> Window<N, SLOT_MS> {
     pub fn add(&mut self, now_ms: u64, more: u32) {
         self.turn(now_ms);
         let slot = &mut self.slots[(self.newest % N as u64) as usize];
+        let before = *slot;
         *slot = slot.saturating_add(more);
+        self.sum += u64::from(*slot - before);
     }
 
     pub fn sum(&self, now_ms: u64) -> u64 {
-        let mut copy = *self;
-        copy.turn(now_ms);
-        copy.slots.iter().map(|&count| u64::from(count)).sum()
+        if now_ms / SLOT_MS <= self.newest {
+            return self.sum;
+        }
+        let mut later = *self;
+        later.turn(now_ms);
+        later.sum
     }
 
     /// Per second, over the time that the slots cover.

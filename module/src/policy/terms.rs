@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use foldhash::fast::RandomState;
+
 use super::member::Policy;
 use super::{Node, Queue, Terms};
 
@@ -112,7 +114,7 @@ impl Walk {
     }
 }
 
-type ByQueue = HashMap<Box<[u8]>, usize>;
+type ByQueue = HashMap<Box<[u8]>, usize, RandomState>;
 
 /// Where a queue's walk is, until the walks are forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +160,7 @@ impl Walks {
         self.walks.push(Walk::of(policies, queue));
         let place = Place { at: self.walks.len() - 1, era: self.era };
         let at = self.databases.iter().position(|(of, _)| *of == db).unwrap_or_else(|| {
-            self.databases.push((db, ByQueue::new()));
+            self.databases.push((db, ByQueue::default()));
             self.databases.len() - 1
         });
         self.databases[at].1.insert(name.into(), place.at);

@@ -15,11 +15,17 @@ pub fn check(data: &[u8]) -> Result<()> {
     serde_json::from_str::<serde::de::IgnoredAny>(text)
         .map_err(|error| QueueError::bad(format!("data is not one valid JSON text: {error}")))?;
     // Data with fewer brackets than that, nearly all there is, needs no second look.
-    let brackets = data.iter().filter(|&&byte| byte == b'[' || byte == b'{').count();
-    if brackets > MAX_DEPTH && depth(data) > MAX_DEPTH {
+    if brackets(data) > MAX_DEPTH && depth(data) > MAX_DEPTH {
         return Err(QueueError::bad(format!("data has more than {MAX_DEPTH} levels of arrays and objects")));
     }
     Ok(())
+}
+
+/// How many opening brackets there are, those in strings among them.
+fn brackets(json: &[u8]) -> usize {
+    // Counted in single bytes, so that the compiler takes a register's worth at a time. The two differ in one bit.
+    let few = |part: &[u8]| part.iter().map(|byte| u8::from(byte | 0x20 == b'{')).sum::<u8>();
+    json.chunks(usize::from(u8::MAX)).map(|part| usize::from(few(part))).sum()
 }
 
 /// The deepest level of a valid JSON text.
@@ -54,6 +60,16 @@ mod tests {
 
     fn nested(open: &str, middle: &str, close: &str, levels: usize) -> String {
         [&open.repeat(levels), middle, &close.repeat(levels)].concat()
+    }
+
+    #[test]
+    fn brackets_of_both_kinds_are_counted() {
+        let all: Vec<u8> = (0..=u8::MAX).collect();
+        assert_eq!(brackets(&all), 2);
+        for count in [0, 1, 254, 255, 256, 511, 5000] {
+            assert_eq!(brackets(&b"[".repeat(count)), count);
+            assert_eq!(brackets(&b"{x".repeat(count)), count);
+        }
     }
 
     #[test]

@@ -19,11 +19,11 @@ pub const LEAST_PORTION: u64 = 256 << 10;
 const LARGEST_PORTION: u64 = 64 << 20;
 
 /// The portion after one that took so long to give back: giving back 64 MB of small jobs at once stops a server for 60 ms,
-/// so that each time takes about a slice.
+/// so that each time takes a part of a slice.
 pub fn next_portion(portion: u64, took: Duration, slice: Duration) -> u64 {
     let next = match took {
-        _ if took > slice => portion / 2,
-        _ if took < slice / 4 => portion * 2,
+        _ if took > slice / 2 => portion / 2,
+        _ if took < slice / 8 => portion * 2,
         _ => portion,
     };
     next.clamp(LEAST_PORTION, LARGEST_PORTION)
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_portion_takes_about_a_slice() {
+    fn a_portion_takes_a_part_of_a_slice() {
         let slice = Duration::from_micros(500);
         let after = |bytes_a_us: u64| {
             (0..20).fold(LEAST_PORTION, |portion, _| {
@@ -112,7 +112,7 @@ mod tests {
         };
         for bytes_a_us in [1000, 5000, 20_000, 100_000] {
             let took = after(bytes_a_us) / bytes_a_us;
-            assert!((125..=1000).contains(&took), "{took} µs at {bytes_a_us} bytes a µs");
+            assert!((62..=500).contains(&took), "{took} µs at {bytes_a_us} bytes a µs");
         }
         assert_eq!((after(1), after(u64::MAX)), (LEAST_PORTION, LARGEST_PORTION));
     }

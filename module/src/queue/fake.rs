@@ -76,6 +76,10 @@ impl Store for Fake {
         }
     }
 
+    fn exists(&self, key: &[u8]) -> bool {
+        self.0.contains_key(key)
+    }
+
     fn ttl(&self, key: &[u8]) -> Ttl {
         match self.0.get(key) {
             None => Ttl::Missing,
@@ -205,6 +209,10 @@ impl Store for Fake {
         Ok(keys.iter().filter(|key| self.0.remove(**key).is_some()).count() as u64)
     }
 
+    fn unlink(&mut self, keys: &[&[u8]]) -> StoreResult<()> {
+        self.del(keys).map(drop)
+    }
+
     fn hset(&mut self, key: &[u8], fields: &[(Word, Word)]) -> StoreResult<()> {
         let hash = slot!(self, key, Hash, BTreeMap::new());
         hash.extend(fields.iter().map(|(field, value)| (field.bytes().to_vec(), value.bytes().to_vec())));
@@ -268,6 +276,11 @@ impl Store for Fake {
         let gone = members.iter().filter(|member| set.remove(**member).is_some()).count();
         self.prune();
         Ok(gone as u64)
+    }
+
+    fn zrem_range(&mut self, key: &[u8], offset: u64, count: u64) -> StoreResult<()> {
+        let going = self.zrange(key, offset, count)?;
+        self.zrem(key, &going.iter().map(Vec::as_slice).collect::<Vec<_>>()).map(drop)
     }
 
     fn sadd(&mut self, key: &[u8], member: &[u8]) -> StoreResult<()> {

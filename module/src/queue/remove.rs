@@ -7,7 +7,7 @@
 use super::error::Result;
 use super::fields::Known;
 use super::job::QueueKeys;
-use super::keys::{QueueName, SUB_KEYS};
+use super::keys::{FLOW_KEYS, QueueName, SUB_KEYS};
 use super::parent::Parent;
 use super::store::{Kind, Store};
 
@@ -24,6 +24,18 @@ pub enum Kept {
     WrongType,
     /// Its parent lies in a queue that is not the caller's to change.
     Rights,
+}
+
+/// Keys beside the hash that no job has, as is known without a look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Absent {
+    /// No job of the queue has children.
+    pub flows: bool,
+    /// No job of any queue has, so that none has a parent that waits for it.
+    pub parents: bool,
+    /// No job is locked by a worker: its lock expires where it is not renewed (moveToActive, extendLock, BullMQ 6.7), and nothing
+    /// of the database does.
+    pub locks: bool,
 }
 
 /// What a removal did.
@@ -45,43 +57,61 @@ pub struct Doomed {
     parent: Option<Parent>,
 }
 
-/// Jobs whose own keys and ids go together: a DEL and a ZREM for many of them.
+/// Jobs whose own keys and ids go together: two commands for many of them.
 #[derive(Debug, Default)]
 pub struct Batch {
     keys: Vec<Vec<u8>>,
     ids: Vec<Vec<u8>>,
+    /// Jobs of the batch whose going has changed other keys already.
+    tied: usize,
 }
 
 impl Doomed {
     /// Looks at a job without touching it. `Err` inside says why it must stay.
-    pub fn look(store: &impl Store, queue: &QueueName, keys: &QueueKeys, id: &[u8]) -> std::result::Result<Self, Kept> {
+    pub fn look(
+        store: &impl Store,
+        queue: &QueueName,
+        keys: &QueueKeys,
+        id: &[u8],
+        absent: Absent,
+    ) -> std::result::Result<Self, Kept> {
         let hash = queue.key(id);
-        let fields = store.hmget(&hash, [Known::Rjk, Known::Deid, Known::ParentKey, Known::Parent]);
-        let mut own = Vec::with_capacity(2);
-        let [scheduler, dedup, parent_key, link] = match fields {
+        let fields = if absent.parents {
+            store.hmget(&hash, [Known::Deid]).map(|[dedup]| [dedup, None])
+        } else {
+            store.hmget(&hash, [Known::Deid, Known::ParentKey])
+        };
+        let mut own = Vec::with_capacity(1);
+        let [dedup, parent_key] = match fields {
             Some(fields) => {
                 own.push(hash.clone());
                 fields
             }
             None if store.kind(&hash) != Kind::None => return Err(Kept::WrongType),
-            None => [const { None }; 4],
+            None => [const { None }; 2],
         };
-        if let Some(scheduler) = scheduler
+        if id.starts_with(b"repeat:")
+            && let Some(scheduler) = store.hget(&hash, Known::Rjk.into())
             && let Some(next) = store.zscore(&keys.repeat, &scheduler)
             && [b"repeat:", scheduler.as_slice(), b":", super::number::json(next).as_bytes()].concat() == id
         {
             return Err(Kept::Scheduler);
         }
+        let parent = parent_key.filter(|key| !key.is_empty());
+        let parent = parent.map(|key| {
+            let link = store.hget(&hash, Known::Parent.into());
+            Parent::from_fields(key, &link.unwrap_or_default())
+        });
         let (length, mut sub) = (hash.len(), hash);
         let mut exists = |suffix: &str| {
             sub.truncate(length);
             sub.extend_from_slice(suffix.as_bytes());
-            (store.kind(&sub) != Kind::None).then(|| sub.clone())
+            store.exists(&sub).then(|| sub.clone())
         };
-        if exists(":lock").is_some() {
+        if !absent.locks && exists(":lock").is_some() {
             return Err(Kept::Locked);
         }
-        for suffix in SUB_KEYS {
+        for suffix in SUB_KEYS.into_iter().filter(|suffix| !absent.flows || !FLOW_KEYS.contains(suffix)) {
             if let Some(key) = exists(suffix) {
                 if suffix == ":dependencies" {
                     return Err(Kept::Children);
@@ -89,8 +119,6 @@ impl Doomed {
                 own.push(key);
             }
         }
-        let parent = parent_key.filter(|key| !key.is_empty());
-        let parent = parent.map(|key| Parent::from_fields(key, &link.unwrap_or_default()));
         Ok(Self { keys: own, dedup, parent })
     }
 
@@ -117,6 +145,7 @@ impl Doomed {
         now_ms: u64,
         batch: &mut Batch,
     ) -> Result<()> {
+        batch.tied += usize::from(self.parent.is_some() || self.dedup.is_some());
         if let Some(parent) = &self.parent
             && store.kind(&parent.key) == Kind::Hash
             && parent.check(store).is_ok()
@@ -137,12 +166,21 @@ impl Doomed {
 }
 
 impl Batch {
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
     /// Writes what waits: ids out of their sorted set, keys deleted. To be called before the slice ends and before any
-    /// error leaves it.
-    pub fn flush_set(&mut self, store: &mut impl Store, set: &[u8]) -> Result<()> {
-        if !self.ids.is_empty() {
-            let ids: Vec<&[u8]> = self.ids.iter().map(Vec::as_slice).collect();
-            store.zrem(set, &ids)?;
+    /// error leaves it. `first` is the rank of the first id where they stood side by side when they were read: nothing
+    /// has been written since, unless a job was tied to other keys, so that they can go by their places.
+    pub fn flush_set(&mut self, store: &mut impl Store, set: &[u8], first: Option<u64>) -> Result<()> {
+        match first.filter(|_| self.tied == 0) {
+            _ if self.ids.is_empty() => {}
+            Some(first) => store.zrem_range(set, first, self.ids.len() as u64)?,
+            None => {
+                let ids: Vec<&[u8]> = self.ids.iter().map(Vec::as_slice).collect();
+                store.zrem(set, &ids)?;
+            }
         }
         self.flush_keys(store)
     }
@@ -157,9 +195,10 @@ impl Batch {
 
     fn flush_keys(&mut self, store: &mut impl Store) -> Result<()> {
         self.ids.clear();
+        self.tied = 0;
         if !self.keys.is_empty() {
             let keys: Vec<&[u8]> = self.keys.iter().map(Vec::as_slice).collect();
-            store.del(&keys)?;
+            store.unlink(&keys)?;
             self.keys.clear();
         }
         Ok(())
@@ -174,7 +213,7 @@ pub fn remove_job(
     id: &[u8],
     now_ms: u64,
 ) -> Result<Removal> {
-    let doomed = match Doomed::look(store, queue, keys, id) {
+    let doomed = match Doomed::look(store, queue, keys, id, Absent::default()) {
         Ok(doomed) => doomed,
         Err(kept) => return Ok(Removal::Kept(kept)),
     };

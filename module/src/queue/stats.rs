@@ -36,6 +36,20 @@ impl Counts {
             is_paused: store.hget(&keys.meta, Known::Paused.into()).is_some(),
         }
     }
+
+    /// Each number with the suffix of its key.
+    pub fn by_suffix(&self) -> [(&'static str, u64); 8] {
+        [
+            ("wait", self.waiting),
+            ("active", self.active),
+            ("delayed", self.delayed),
+            ("prioritized", self.prioritized),
+            ("paused", self.paused),
+            ("waiting-children", self.waiting_children),
+            ("completed", self.completed),
+            ("failed", self.failed),
+        ]
+    }
 }
 
 /// The longest running jobs whose locks are looked at.
@@ -54,48 +68,68 @@ pub struct Ages {
 
 impl Ages {
     pub fn read(store: &impl Store, queue: &QueueName, keys: &QueueKeys, now_ms: u64) -> Result<Self> {
-        let running = match store.kind(&keys.active) {
-            Kind::List => store.lrange(&keys.active, -LOOKED_AT, -1)?,
+        let waiting = waiting_since(store, queue, keys)?;
+        Self::with_waiting(store, queue, &keys.active, waiting, now_ms)
+    }
+
+    /// As [`Ages::read`] where it is known since when the oldest job waits; reads only of what runs.
+    pub fn with_waiting(
+        store: &impl Store,
+        queue: &QueueName,
+        active: &[u8],
+        waiting_since: Option<f64>,
+        now_ms: u64,
+    ) -> Result<Self> {
+        let running = match store.kind(active) {
+            Kind::List => store.lrange(active, -LOOKED_AT, -1)?,
             _ => Vec::new(),
         };
         let since = running.last().and_then(|id| number(store.hget(&queue.key(id), Known::ProcessedOn.into())?));
         let stalled = running.iter().filter(|id| store.kind(&sub_key(&queue.key(id), ":lock")) == Kind::None).count();
         Ok(Self {
-            oldest_waiting_ms: oldest_waiting_ms(store, queue, keys, now_ms)?,
+            oldest_waiting_ms: waited_ms(waiting_since, now_ms),
             oldest_active_ms: since.map_or(0, |since| passed(since, now_ms)),
             stalled: stalled as u64,
         })
     }
 }
 
-/// For how long the job has been due that leaves `wait` (or `paused`) next, or the next one of the highest or the lowest
-/// priority, whichever waits longest; milliseconds, 0 where none waits.
-pub fn oldest_waiting_ms(store: &impl Store, queue: &QueueName, keys: &QueueKeys, now_ms: u64) -> Result<u64> {
-    let mut oldest = 0;
+/// Since when the job has been due that leaves `wait` (or `paused`) next, or the next one of the highest or the lowest
+/// priority, whichever waits longest; Unix milliseconds, which may lie ahead. None where none waits.
+pub fn waiting_since(store: &impl Store, queue: &QueueName, keys: &QueueKeys) -> Result<Option<f64>> {
+    let mut oldest: Option<f64> = None;
+    let mut see = |id: &[u8]| {
+        if let Some(due) = due(store, &queue.key(id)) {
+            oldest = Some(oldest.map_or(due, |oldest| oldest.min(due)));
+        }
+    };
     for list in [&keys.wait, &keys.paused] {
         if store.kind(list) == Kind::List
             && let Some(id) = store.lindex(list, -1)?
         {
-            oldest = oldest.max(due_for(store, &queue.key(&id), now_ms));
+            see(&id);
         }
     }
     if let Some(last) = store.zmax_score(&keys.prioritized, f64::NEG_INFINITY, f64::INFINITY) {
         let lowest = (last / PRIORITY_STEP).floor() * PRIORITY_STEP;
         let before_lowest = store.zcount(&keys.prioritized, f64::NEG_INFINITY, lowest - 1.0)?;
         for first in [0, before_lowest] {
-            for id in store.zrange(&keys.prioritized, first, 1)? {
-                oldest = oldest.max(due_for(store, &queue.key(&id), now_ms));
-            }
+            store.zrange(&keys.prioritized, first, 1)?.iter().for_each(|id| see(id));
         }
     }
     Ok(oldest)
 }
 
+/// For how long a job waits that has been due since then, milliseconds; 0 where none waits.
+pub fn waited_ms(since: Option<f64>, now_ms: u64) -> u64 {
+    since.map_or(0, |since| passed(since, now_ms))
+}
+
 /// A job is due from its timestamp on, or after its own delay.
-fn due_for(store: &impl Store, job: &[u8], now_ms: u64) -> u64 {
-    let Some(added) = number(store.hget(job, Known::Timestamp.into()).unwrap_or_default()) else { return 0 };
+fn due(store: &impl Store, job: &[u8]) -> Option<f64> {
+    let added = number(store.hget(job, Known::Timestamp.into())?)?;
     let delay = store.hget(job, Known::Opts.into()).map_or(0.0, |opts| stored_delay_ms(&opts));
-    passed(added + delay, now_ms)
+    Some(added + delay)
 }
 
 fn number(text: Vec<u8>) -> Option<f64> {

@@ -70,6 +70,8 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// Reads never write and never fail on a missing key; a key of another type reads as empty.
 pub trait Store {
     fn kind(&self, key: &[u8]) -> Kind;
+    /// Whether anything lies there: less to ask than the type.
+    fn exists(&self, key: &[u8]) -> bool;
     fn ttl(&self, key: &[u8]) -> Ttl;
     /// Elements of a list, set, sorted set, hash or stream; 0 for no key.
     fn len(&self, key: &[u8]) -> u64;
@@ -106,6 +108,8 @@ pub trait Store {
     fn persist(&mut self, key: &[u8]) -> StoreResult<()>;
     /// DEL; how many existed.
     fn del(&mut self, keys: &[&[u8]]) -> StoreResult<u64>;
+    /// UNLINK, which leaves it to another thread to free what is large.
+    fn unlink(&mut self, keys: &[&[u8]]) -> StoreResult<()>;
     fn hset(&mut self, key: &[u8], fields: &[(Word, Word)]) -> StoreResult<()>;
     fn hdel(&mut self, key: &[u8], field: Word) -> StoreResult<()>;
     /// RENAME of a key that exists; what lies at `to` is overwritten.
@@ -119,6 +123,8 @@ pub trait Store {
     fn lrem(&mut self, key: &[u8], count: i64, element: &[u8]) -> StoreResult<u64>;
     fn zadd(&mut self, key: &[u8], score: f64, member: &[u8]) -> StoreResult<()>;
     fn zrem(&mut self, key: &[u8], members: &[&[u8]]) -> StoreResult<u64>;
+    /// ZREMRANGEBYRANK of `count` members, which is not 0, after `offset` of them.
+    fn zrem_range(&mut self, key: &[u8], offset: u64, count: u64) -> StoreResult<()>;
     fn sadd(&mut self, key: &[u8], member: &[u8]) -> StoreResult<()>;
     fn srem(&mut self, key: &[u8], member: &[u8]) -> StoreResult<bool>;
     /// XADD with an automatic id; `max` is `MAXLEN ~ max`.

@@ -84,15 +84,37 @@ impl Context {
 
     /// A field of INFO as a number; None where it is not there.
     pub fn server_number(self, section: &CStr, field: &CStr) -> Option<u64> {
-        let mut error = 0;
-        // SAFETY: the data is ours until freed, once.
-        let value = unsafe {
-            let info = api!(RedisModule_GetServerInfo)(self.0, section.as_ptr());
-            let value = api!(RedisModule_ServerInfoGetFieldUnsigned)(info, field.as_ptr(), &mut error);
+        let [number] = self.server_numbers(section, [field]);
+        number
+    }
+
+    /// Keys with an expiry in the context's database; None where the server does not say.
+    pub fn volatile_keys(self) -> Option<u64> {
+        let field = std::ffi::CString::new(format!("db{}", self.db())).ok()?;
+        // SAFETY: the data is ours until freed, once; the value lives as long and is copied before.
+        let text = unsafe {
+            let info = api!(RedisModule_GetServerInfo)(self.0, c"keyspace".as_ptr());
+            let value = api!(RedisModule_ServerInfoGetFieldC)(info, field.as_ptr());
+            let text = (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned());
             api!(RedisModule_FreeServerInfo)(self.0, info);
-            value
+            text?
         };
-        (error == 0).then_some(value)
+        text.split(',').find_map(|part| part.strip_prefix("expires="))?.parse().ok()
+    }
+
+    /// Several fields of one section: the server makes all of it for each call.
+    pub fn server_numbers<const N: usize>(self, section: &CStr, fields: [&CStr; N]) -> [Option<u64>; N] {
+        // SAFETY: the data is ours until freed, once.
+        unsafe {
+            let info = api!(RedisModule_GetServerInfo)(self.0, section.as_ptr());
+            let numbers = fields.map(|field| {
+                let mut error = 0;
+                let value = api!(RedisModule_ServerInfoGetFieldUnsigned)(info, field.as_ptr(), &mut error);
+                (error == 0).then_some(value)
+            });
+            api!(RedisModule_FreeServerInfo)(self.0, info);
+            numbers
+        }
     }
 
     /// Sets all options of the module, in one call: each call replaces what the one before has set. Only while the module

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use redis_module::raw;
 
@@ -12,6 +12,7 @@ use super::stream::Fresh;
 use super::string::bytes;
 use super::{Context, api, timer};
 use crate::entry::guarded;
+use crate::queue::keys::is_flow_key;
 
 /// A change of the keyspace as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +24,16 @@ pub enum Change {
     /// Data was loaded from disk or a primary.
     Loaded,
     Swapped(i32, i32),
+    /// Slots are being moved, or were moved, by the server itself (CLUSTER MIGRATESLOTS).
+    SlotsMoved,
     /// This node became a primary (true) or a replica.
     Primary(bool),
 }
 
 /// A hash was written or a key went. `gone` tells which.
 pub type OnKey = fn(Context, key: &[u8], gone: bool);
+/// A key that ends like one of a flow was written or came.
+pub type OnFlowKey = fn(key: &[u8]);
 /// An entry was added to a stream `<queue>:events`; the name comes without the suffix.
 pub type OnEntry = fn(queue: &[u8], stream: Fresh);
 pub type OnChange = fn(Change);
@@ -37,20 +42,53 @@ pub type OnChange = fn(Change);
 #[derive(Clone, Copy)]
 pub struct Handlers {
     pub on_key: OnKey,
+    pub on_flow_key: OnFlowKey,
     pub on_entry: OnEntry,
     pub on_change: OnChange,
 }
 
 static HANDLERS: OnceLock<Handlers> = OnceLock::new();
 
-/// The entries that are told of are our own, and counted by whoever added them.
-static QUIET: AtomicBool = AtomicBool::new(false);
+/// What becomes of a new entry of a stream, an [`Entries`].
+static ENTRIES: AtomicU8 = AtomicU8::new(Entries::Told as u8);
+
+#[repr(u8)]
+enum Entries {
+    /// The handler hears of it.
+    Told,
+    /// It is our own, and counted by whoever added it; or it is not the first, and the first says all.
+    Kept,
+    /// It is only noted that there is one.
+    Noted,
+}
+
+/// Sets what becomes of entries, until it is dropped.
+struct Listening;
+
+impl Listening {
+    fn by(entries: Entries) -> Self {
+        ENTRIES.store(entries as u8, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        ENTRIES.store(Entries::Told as u8, Ordering::Relaxed);
+    }
+}
 
 /// Tells of changes that need no handler for new entries of streams.
 pub(super) fn quietly(tell: impl FnOnce()) {
-    QUIET.store(true, Ordering::Relaxed);
+    let _listening = Listening::by(Entries::Kept);
     tell();
-    QUIET.store(false, Ordering::Relaxed);
+}
+
+/// Runs what adds entries that no handler is to hear of. Answers with whether there was one.
+pub fn noting<T>(run: impl FnOnce() -> T) -> (T, bool) {
+    let _listening = Listening::by(Entries::Noted);
+    let made = run();
+    (made, ENTRIES.load(Ordering::Relaxed) == Entries::Kept as u8)
 }
 
 /// Subscribes. Only while the module loads.
@@ -60,6 +98,7 @@ pub fn subscribe(context: Context, handlers: Handlers) -> bool {
     }
     // Not strings: a SET of a foreign key costs nothing.
     let kinds = raw::REDISMODULE_NOTIFY_HASH
+        | raw::REDISMODULE_NOTIFY_SET
         | raw::REDISMODULE_NOTIFY_GENERIC
         | raw::REDISMODULE_NOTIFY_EXPIRED
         | raw::REDISMODULE_NOTIFY_EVICTED;
@@ -68,6 +107,8 @@ pub fn subscribe(context: Context, handlers: Handlers) -> bool {
     // SAFETY: callbacks have the signatures asked for and live as long as the module, which is never unloaded.
     unsafe {
         let subscribe = api!(RedisModule_SubscribeToServerEvent);
+        // Servers that move no slots by themselves refuse it, and need not tell of it.
+        subscribe(context.0, event(EVENT_SLOT_MIGRATION, 1), Some(server_event));
         api!(RedisModule_SubscribeToKeyspaceEvents)(context.0, kinds, Some(key_event)) == OK
             && subscribe(context.0, event(raw::REDISMODULE_EVENT_FLUSHDB, 1), Some(server_event)) == OK
             && subscribe(context.0, event(raw::REDISMODULE_EVENT_LOADING, 1), Some(server_event)) == OK
@@ -79,14 +120,23 @@ pub fn subscribe(context: Context, handlers: Handlers) -> bool {
 
 const STREAM: c_int = raw::REDISMODULE_NOTIFY_STREAM;
 
+/// VALKEYMODULE_EVENT_ATOMIC_SLOT_MIGRATION of Valkey 9, which the crate does not know.
+const EVENT_SLOT_MIGRATION: u64 = 19;
+
 extern "C" fn key_event(context: *mut RawContext, kind: c_int, event: *const c_char, key: *mut RawString) -> c_int {
+    if kind == STREAM {
+        let entries = ENTRIES.load(Ordering::Relaxed);
+        if entries == Entries::Noted as u8 {
+            ENTRIES.store(Entries::Kept as u8, Ordering::Relaxed);
+        }
+        if entries != Entries::Told as u8 {
+            return OK;
+        }
+    }
     // SAFETY: the server's strings live through the call.
     let name = unsafe { bytes(key) };
     // The only keys of interest; everything else leaves here.
     if kind == STREAM {
-        if QUIET.load(Ordering::Relaxed) {
-            return OK;
-        }
         let Some(queue) = name.strip_suffix(b":events") else { return OK };
         // SAFETY: as above.
         if unsafe { CStr::from_ptr(event) } == c"xadd"
@@ -96,15 +146,29 @@ extern "C" fn key_event(context: *mut RawContext, kind: c_int, event: *const c_c
             let stream = unsafe { Fresh::new(Context(context), key) };
             guarded("a stream's event", || (handlers.on_entry)(queue, stream));
         }
+    } else if is_flow_key(name) {
+        // SAFETY: as above.
+        if !unsafe { is_gone(event) }
+            && let Some(handlers) = HANDLERS.get()
+        {
+            guarded("a keyspace event", || (handlers.on_flow_key)(name));
+        }
     } else if (name.ends_with(b":meta") || name.ends_with(b":guard:profile"))
         && let Some(handlers) = HANDLERS.get()
     {
         // SAFETY: as above.
-        let event = unsafe { CStr::from_ptr(event).to_bytes() };
-        let gone = matches!(event, b"del" | b"expired" | b"evicted" | b"rename_from" | b"move_from");
+        let gone = unsafe { is_gone(event) };
         guarded("a keyspace event", || (handlers.on_key)(Context(context), name, gone));
     }
     OK
+}
+
+/// # Safety
+/// `event` must be a string of the server.
+unsafe fn is_gone(event: *const c_char) -> bool {
+    // SAFETY: by the caller.
+    let event = unsafe { CStr::from_ptr(event).to_bytes() };
+    matches!(event, b"del" | b"expired" | b"evicted" | b"rename_from" | b"move_from")
 }
 
 unsafe extern "C" fn cron(context: *mut RawContext, _event: raw::RedisModuleEvent, _sub: u64, _data: *mut c_void) {
@@ -137,6 +201,7 @@ unsafe extern "C" fn server_event(
             let swap = unsafe { &*data.cast::<raw::RedisModuleSwapDbInfo>() };
             Change::Swapped(swap.dbnum_first, swap.dbnum_second)
         }
+        EVENT_SLOT_MIGRATION => Change::SlotsMoved,
         _ => return,
     };
     if let Some(handlers) = HANDLERS.get() {

@@ -1,15 +1,15 @@
 //! The command filter: renames a command that a recogniser of ours knows. It sees every command of every client, before
 //! AUTH, also those of the replication link, of scripts and of other modules; on Redis 7.0 a paused command twice.
 //!
-//! It only compares and renames: no state, no allocation where nothing is renamed, no policy, no log on the way.
+//! It only compares and renames: no state of a command, no allocation, no policy, no log on the way.
 
-use std::ptr::null_mut;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use redis_module::raw;
 
-use super::string::bytes;
+use super::context::server_version;
+use super::string::{Args, OwnedString, bytes};
 use super::{Context, api};
 use crate::entry::guarded;
 
@@ -40,35 +40,76 @@ impl Passing {
     }
 }
 
-/// Answers the new name of a command, or None to let it pass.
-pub type Rename = fn(Passing) -> Option<&'static str>;
+/// Answers the place of a command's new name among those registered, or None to let it pass.
+pub type Rename = fn(Passing) -> Option<usize>;
 
-static RENAME: OnceLock<Rename> = OnceLock::new();
+struct Filter {
+    rename: Rename,
+    /// Fewest words of a command that the recogniser may know.
+    least_words: i32,
+    names: Vec<OwnedString>,
+}
+
+// SAFETY: the strings are made, handed out and compared on the main thread only; the static that holds them is never
+// dropped.
+unsafe impl Send for Filter {}
+// SAFETY: as above.
+unsafe impl Sync for Filter {}
+
+/// From this version on threads of Redis drop the words of commands beside the main thread, which counts references for itself:
+/// a string that is ours as well could be freed under us. There each command has a string of its own, and is recognised twice.
+const WORDS_MAY_BE_DROPPED_ELSEWHERE: i32 = 0x0008_0300;
+
+static FILTER: OnceLock<Filter> = OnceLock::new();
 /// A panic in the recogniser switches it off: better unguarded than a log line for each command.
 static BROKEN: AtomicBool = AtomicBool::new(false);
+/// The place of the name that was given last.
+static LAST: AtomicUsize = AtomicUsize::new(0);
 
 /// Registers the filter. The last step of the load: a load that fails afterwards would leave it dangling.
-pub fn register(context: Context, rename: Rename) -> bool {
+///
+/// `names` may hold the same name at several places: a command that is renamed tells by the place, see [`Args::renamed`],
+/// what the recogniser found.
+pub fn register(context: Context, least_words: usize, names: &[&str], rename: Rename) -> bool {
     let flags = raw::REDISMODULE_CMDFILTER_NOSELF as i32;
+    let names = names.iter().map(|name| OwnedString::new(name.as_bytes())).collect();
+    let filter_of_ours = Filter { rename, least_words: i32::try_from(least_words).unwrap_or(i32::MAX), names };
     // SAFETY: the callback has the signature asked for and lives as long as the module, which is never unloaded.
-    RENAME.set(rename).is_ok()
+    FILTER.set(filter_of_ours).is_ok()
         && unsafe { !api!(RedisModule_RegisterCommandFilter)(context.0, Some(filter), flags).is_null() }
 }
 
 extern "C" fn filter(context: *mut raw::RedisModuleCommandFilterCtx) {
-    let Some(rename) = RENAME.get().filter(|_| !BROKEN.load(Ordering::Relaxed)) else { return };
+    let Some(filter) = FILTER.get() else { return };
     // SAFETY: the context of the filter lives through this call.
     let words = unsafe { api!(RedisModule_CommandFilterArgsCount)(context) };
+    // Most commands leave here.
+    if words < filter.least_words || BROKEN.load(Ordering::Relaxed) {
+        return;
+    }
     let passing = Passing { filter: context, words: usize::try_from(words).unwrap_or(0) };
-    match guarded("the command filter", || rename(passing)) {
+    match guarded("the command filter", || (filter.rename)(passing)) {
         Some(None) => {}
-        Some(Some(name)) => {
-            // SAFETY: the string is new and becomes the server's; the old one is freed by it.
-            unsafe {
-                let name = api!(RedisModule_CreateString)(null_mut(), name.as_ptr().cast(), name.len());
-                api!(RedisModule_CommandFilterArgReplace)(context, 0, name);
-            }
+        Some(Some(place)) => {
+            let Some(name) = filter.names.get(place) else { return };
+            LAST.store(place, Ordering::Relaxed);
+            let kept = server_version() < WORDS_MAY_BE_DROPPED_ELSEWHERE;
+            let name = if kept { name.clone() } else { OwnedString::new(name.as_bytes()) };
+            // SAFETY: the reference becomes the server's; that to the old string is dropped by it.
+            unsafe { api!(RedisModule_CommandFilterArgReplace)(context, 0, name.into_raw()) };
         }
         None => BROKEN.store(true, Ordering::Relaxed),
+    }
+}
+
+impl Args<'_> {
+    /// The place of the name that the filter gave this command; None where its sender named it, and on servers where no name
+    /// is kept. The filter saw these arguments, unless a filter of another module has changed them since.
+    pub fn renamed(self) -> Option<usize> {
+        let names = &FILTER.get()?.names;
+        // The names are kept, so nothing else can lie where they do.
+        let is_ours = |name: &OwnedString| self.is_named(name);
+        let last = LAST.load(Ordering::Relaxed);
+        if names.get(last).is_some_and(is_ours) { Some(last) } else { names.iter().position(is_ours) }
     }
 }

@@ -33,13 +33,25 @@ pub(super) struct EntryId {
     pub seq: u64,
 }
 
+impl Context {
+    /// Whether there is such a key. A look does not count as use.
+    pub(super) fn has_key(self, name: &OwnedString) -> bool {
+        // SAFETY: context and name are live.
+        unsafe { api!(RedisModule_KeyExists)(self.0, name.as_ptr()) == 1 }
+    }
+}
+
 /// A key opened for reading. Closed when dropped.
 pub(super) struct ReadKey(*mut raw::RedisModuleKey);
 
 impl ReadKey {
     /// None where there is no such key. A look does not count as use: OBJECT IDLETIME stays what it is.
     pub fn open(context: Context, name: &[u8]) -> Option<Self> {
-        let name = OwnedString::new(name);
+        Self::open_named(context, &OwnedString::new(name))
+    }
+
+    /// [`ReadKey::open`] for a name that is a string of the server already.
+    pub fn open_named(context: Context, name: &OwnedString) -> Option<Self> {
         let mode = (raw::REDISMODULE_READ | raw::REDISMODULE_OPEN_KEY_NOTOUCH) as c_int;
         // SAFETY: context and name are live; the server keeps its own reference to the name.
         let key: *mut raw::RedisModuleKey = unsafe { api!(RedisModule_OpenKey)(context.0, name.as_ptr(), mode).cast() };
@@ -98,6 +110,33 @@ impl ReadKey {
         let mut score = 0.0;
         // SAFETY: an open sorted set.
         (unsafe { api!(RedisModule_ZsetScore)(self.0, member.as_ptr(), &mut score) } == OK).then_some(score)
+    }
+
+    /// The first `count` members of a sorted set; None where this is none. A third of what ZRANGE costs.
+    pub fn first_members(&self, count: u64) -> Option<Vec<Vec<u8>>> {
+        if self.kind() != Kind::ZSet {
+            return None;
+        }
+        let mut members = Vec::with_capacity(count.min(self.len()) as usize);
+        // SAFETY: an open sorted set; each element is ours to free; the range is stopped before the key closes.
+        unsafe {
+            if api!(RedisModule_ZsetFirstInScoreRange)(self.0, f64::NEG_INFINITY, f64::INFINITY, 0, 0) != OK {
+                return None;
+            }
+            while (members.len() as u64) < count {
+                let mut score = 0.0;
+                let Some(member) = OwnedString::from_raw(api!(RedisModule_ZsetRangeCurrentElement)(self.0, &mut score))
+                else {
+                    break;
+                };
+                members.push(member.as_bytes().to_vec());
+                if api!(RedisModule_ZsetRangeNext)(self.0) == 0 {
+                    break;
+                }
+            }
+            api!(RedisModule_ZsetRangeStop)(self.0);
+        }
+        Some(members)
     }
 
     /// Lowest score of all.

@@ -16,7 +16,7 @@ use redis_module::raw;
 
 use super::abi::RawString;
 use super::call::with_known;
-use super::key::{Key, Placed, Touch};
+use super::key::{Key, Placed, ReadKey, Touch};
 use super::store::{LiveStore, score_text};
 use super::string::{Args, OwnedString};
 use super::{Context, api, events};
@@ -33,6 +33,11 @@ pub struct Names([OwnedString; SLOTS]);
 impl Names {
     pub fn of(keys: &QueueKeys) -> Self {
         Self(keys.all().map(OwnedString::new))
+    }
+
+    /// How many elements the queue's keys in these places have together.
+    pub fn len<const N: usize>(&self, context: Context, slots: [usize; N]) -> u64 {
+        self.at(slots).into_iter().filter_map(|name| ReadKey::open_named(context, name)).map(|key| key.len()).sum()
     }
 
     /// Names by their places in [`QueueKeys::all`].
@@ -327,6 +332,10 @@ impl Store for QueueStore<'_> {
         self.look(key, |key, _| key.kind())
     }
 
+    fn exists(&self, key: &[u8]) -> bool {
+        self.live().exists(key)
+    }
+
     fn ttl(&self, key: &[u8]) -> Ttl {
         self.live().ttl(key)
     }
@@ -431,6 +440,10 @@ impl Store for QueueStore<'_> {
         self.apart(|live| live.del(keys))
     }
 
+    fn unlink(&mut self, keys: &[&[u8]]) -> StoreResult<()> {
+        self.apart(|live| live.unlink(keys))
+    }
+
     fn hset(&mut self, key: &[u8], fields: &[(Word, Word)]) -> StoreResult<()> {
         if self.work.get_mut().open.slot(key).is_some() {
             return self.apart(|live| live.hset(key, fields));
@@ -514,6 +527,10 @@ impl Store for QueueStore<'_> {
 
     fn zrem(&mut self, key: &[u8], members: &[&[u8]]) -> StoreResult<u64> {
         self.apart(|live| live.zrem(key, members))
+    }
+
+    fn zrem_range(&mut self, key: &[u8], offset: u64, count: u64) -> StoreResult<()> {
+        self.apart(|live| live.zrem_range(key, offset, count))
     }
 
     fn sadd(&mut self, key: &[u8], member: &[u8]) -> StoreResult<()> {

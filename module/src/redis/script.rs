@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::ffi::CStr;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ptr::null_mut;
 use std::sync::{Mutex, PoisonError};
 
 use redis_module::raw;
 
+use super::abi::RawString;
 use super::call::Effect::Local;
 use super::string::Args;
 use super::{Context, api};
@@ -19,14 +21,77 @@ const MAX_SCRIPTS: usize = 256;
 const MAX_SCRIPT_BYTES: usize = 128 * 1024;
 
 /// How the script ended. Its reply has gone to the client.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Ran {
     /// With an error of the script or of the server.
     Failed,
-    /// With this string.
-    Text(Vec<u8>),
-    /// With something else, such as one of BullMQ's negative numbers.
-    Other,
+    Answered(CallReply),
+}
+
+/// A reply of RM_Call, freed when dropped. The server takes it apart only where it is asked for a part.
+#[derive(Debug)]
+pub struct CallReply(*mut raw::RedisModuleCallReply);
+
+impl CallReply {
+    /// Made of nothing but its bytes.
+    fn is_error(&self) -> bool {
+        let mut len = 0;
+        // SAFETY: the reply is live, and its bytes with it.
+        unsafe {
+            let start = api!(RedisModule_CallReplyProto)(self.0, &mut len);
+            len > 0 && !start.is_null() && *start.cast::<u8>() == b'-'
+        }
+    }
+
+    /// The text of a string or an error; None for anything else.
+    pub fn text(&self) -> Option<&[u8]> {
+        let mut len = 0;
+        // SAFETY: the reply is live, and its text with it.
+        unsafe {
+            let start = api!(RedisModule_CallReplyStringPtr)(self.0, &mut len);
+            (!start.is_null()).then(|| std::slice::from_raw_parts(start.cast(), len))
+        }
+    }
+}
+
+/// Most words that are handed over one by one; the add scripts have 11 to 17.
+const FEW: usize = 20;
+
+/// Formats of RM_Call: one with [`FEW`] words before the flags, to be cut to their number, and one with a vector of words.
+/// For single words the server makes a vector of the right size at once.
+type Format = (&'static CStr, &'static CStr);
+
+const AS_CLIENT: Format = (c"ssssssssssssssssssss!0CEM", c"!0CEMv");
+const AS_SERVER: Format = (c"ssssssssssssssssssss!0EM", c"!0EMv");
+
+/// # Safety
+/// `words` must be live strings.
+unsafe fn call(
+    context: Context,
+    command: &CStr,
+    (few, many): Format,
+    words: &[*mut RawString],
+) -> *mut raw::RedisModuleCallReply {
+    let (context, command) = (context.0, command.as_ptr());
+    // SAFETY: the server's function, looked up before anything runs.
+    let call = unsafe { api!(RedisModule_Call) };
+    let Some(unused) = FEW.checked_sub(words.len()) else {
+        // SAFETY: "v" takes a pointer to strings and their count.
+        return unsafe { call(context, command, many.as_ptr(), words.as_ptr().cast_mut(), words.len()) };
+    };
+    let mut all = [null_mut(); FEW];
+    all[..words.len()].copy_from_slice(words);
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = all;
+    let format = few[unused..].as_ptr();
+    // SAFETY: each "s" takes a string; what is behind those that the format names is not looked at.
+    unsafe { call(context, command, format, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t) }
+}
+
+impl Drop for CallReply {
+    fn drop(&mut self) {
+        // SAFETY: ours, freed once.
+        unsafe { api!(RedisModule_FreeCallReply)(self.0) };
+    }
 }
 
 impl Context {
@@ -34,29 +99,27 @@ impl Context {
     /// answers the client with what comes back, byte for byte. Effects go to AOF and replicas. `M`: without it Redis 7.2 and
     /// later let a script that a module runs write over maxmemory.
     pub fn run_script(self, command: &CStr, args: Args<'_>) -> Ran {
-        let words = args.after_name();
-        let run = |format: &CStr| {
-            // SAFETY: "v" takes a pointer to strings and their count; they are the arguments of the running command.
+        let run = |format: Format| {
+            // SAFETY: they are the arguments of the running command, alive until it returns.
             unsafe {
                 *libc::__errno_location() = 0;
-                let (words, count) = (words.as_ptr().cast_mut(), words.len());
-                let reply = api!(RedisModule_Call)(self.0, command.as_ptr(), format.as_ptr(), words, count);
-                (reply, *libc::__errno_location())
+                let reply = call(self, command, format, args.after_name());
+                ((!reply.is_null()).then(|| CallReply(reply)), *libc::__errno_location())
             }
         };
-        let (mut reply, mut error) = run(c"!0CEMv");
+        let (mut reply, mut error) = run(AS_CLIENT);
         if error == libc::ENOTSUP {
             // A client without a user, such as the link to the primary, has all rights.
-            free(reply);
-            (reply, error) = run(c"!0EMv");
+            drop(reply);
+            (reply, error) = run(AS_SERVER);
         }
-        if reply.is_null() {
-            self.reply(&Reply::Error(format!("ERR the server refused {}", command.to_string_lossy())));
-            return Ran::Failed;
+        match reply {
+            Some(reply) => self.forward(command, reply, error),
+            None => {
+                self.reply(&Reply::Error(format!("ERR the server refused {}", command.to_string_lossy())));
+                Ran::Failed
+            }
         }
-        let ran = self.forward(command, reply, error);
-        free(reply);
-        ran
     }
 
     /// Makes the server know a script that EVAL has brought and that does not run. Clients send EVAL once on a connection
@@ -83,28 +146,17 @@ impl Context {
         let _ = self.call(c"SCRIPT", Local, &[b"LOAD".as_slice().into(), text.into()]);
     }
 
-    fn forward(self, command: &CStr, reply: *mut raw::RedisModuleCallReply, error: i32) -> Ran {
-        // SAFETY: the reply is live; its text lives as long.
-        let (kind, text) = unsafe {
-            let mut len = 0;
-            let start = api!(RedisModule_CallReplyStringPtr)(reply, &mut len);
-            let text = if start.is_null() { &[] } else { std::slice::from_raw_parts(start.cast::<u8>(), len) };
-            (api!(RedisModule_CallReplyType)(reply) as isize, text)
-        };
-        let failed = kind == raw::REDISMODULE_REPLY_ERROR;
-        if failed && error == libc::EACCES && !text.starts_with(b"NOPERM") {
+    fn forward(self, command: &CStr, reply: CallReply, error: i32) -> Ran {
+        let failed = reply.is_error();
+        if failed && error == libc::EACCES && !reply.text().is_some_and(|text| text.starts_with(b"NOPERM")) {
             // Redis 7.0 words a denial of RM_Call in its own way; clients know this one.
             let name = command.to_string_lossy().to_lowercase();
             self.reply(&Reply::Error(format!("NOPERM this user has no permissions to run the '{name}' command")));
             return Ran::Failed;
         }
         // SAFETY: context and reply are live; the server copies what it sends.
-        unsafe { api!(RedisModule_ReplyWithCallReply)(self.0, reply) };
-        match kind {
-            _ if failed => Ran::Failed,
-            raw::REDISMODULE_REPLY_STRING => Ran::Text(text.to_vec()),
-            _ => Ran::Other,
-        }
+        unsafe { api!(RedisModule_ReplyWithCallReply)(self.0, reply.0) };
+        if failed { Ran::Failed } else { Ran::Answered(reply) }
     }
 
     /// The server asks where the keys are, instead of running the command.
@@ -124,12 +176,5 @@ impl Context {
             // SAFETY: only called where the server asks for keys; the place is one of an argument.
             unsafe { api!(RedisModule_KeyAtPosWithFlags)(self.0, place as i32, flags as i32) };
         }
-    }
-}
-
-fn free(reply: *mut raw::RedisModuleCallReply) {
-    if !reply.is_null() {
-        // SAFETY: a reply of RM_Call, freed once.
-        unsafe { api!(RedisModule_FreeCallReply)(reply) };
     }
 }

@@ -42,6 +42,10 @@ impl Store for LiveStore {
         ReadKey::open(self.0, key).map_or(Kind::None, |key| key.kind())
     }
 
+    fn exists(&self, key: &[u8]) -> bool {
+        self.0.has_key(&OwnedString::new(key))
+    }
+
     fn ttl(&self, key: &[u8]) -> Ttl {
         ReadKey::open(self.0, key).map_or(Ttl::Missing, |key| key.ttl())
     }
@@ -86,6 +90,11 @@ impl Store for LiveStore {
     fn zrange(&self, key: &[u8], offset: u64, count: u64) -> StoreResult<Vec<Vec<u8>>> {
         if count == 0 {
             return Ok(Vec::new());
+        }
+        if offset == 0
+            && let Some(first) = ReadKey::open(self.0, key).and_then(|key| key.first_members(count))
+        {
+            return Ok(first);
         }
         let (start, stop) = (offset.to_string(), (offset + count - 1).to_string());
         Ok(self.0.call(c"ZRANGE", Local, &[key.into(), start.as_str().into(), stop.as_str().into()])?.texts())
@@ -157,6 +166,11 @@ impl Store for LiveStore {
         Ok(self.0.call(c"DEL", Replicated, &words)?.integer() as u64)
     }
 
+    fn unlink(&mut self, keys: &[&[u8]]) -> StoreResult<()> {
+        let words: Vec<Word> = keys.iter().map(|&key| key.into()).collect();
+        self.0.call(c"UNLINK", Replicated, &words).map(drop)
+    }
+
     fn hset(&mut self, key: &[u8], fields: &[(Word, Word)]) -> StoreResult<()> {
         let mut words: Vec<Word> = Vec::with_capacity(1 + 2 * fields.len());
         words.push(key.into());
@@ -206,6 +220,12 @@ impl Store for LiveStore {
         let mut words: Vec<Word> = vec![key.into()];
         words.extend(members.iter().map(|&member| Word::from(member)));
         Ok(self.0.call(c"ZREM", Replicated, &words)?.integer() as u64)
+    }
+
+    fn zrem_range(&mut self, key: &[u8], offset: u64, count: u64) -> StoreResult<()> {
+        let (start, stop) = (offset.to_string(), (offset + count - 1).to_string());
+        let words = [key.into(), start.as_str().into(), stop.as_str().into()];
+        self.0.call(c"ZREMRANGEBYRANK", Replicated, &words).map(drop)
     }
 
     fn sadd(&mut self, key: &[u8], member: &[u8]) -> StoreResult<()> {

@@ -40,6 +40,11 @@ impl OwnedString {
         self.0.as_ptr()
     }
 
+    /// Hands the reference over.
+    pub(super) fn into_raw(self) -> *mut RawString {
+        std::mem::ManuallyDrop::new(self).as_ptr()
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         // SAFETY: alive as long as self.
         unsafe { bytes(self.0.as_ptr()) }
@@ -85,6 +90,11 @@ impl<'a> Args<'a> {
     /// The server's own strings, without the command's name.
     pub(super) fn after_name(self) -> &'a [*mut RawString] {
         self.0.get(1..).unwrap_or(&[])
+    }
+
+    /// The command's name is this very string, not one like it.
+    pub(super) fn is_named(self, name: &OwnedString) -> bool {
+        self.0.first().is_some_and(|first| std::ptr::eq(*first, name.as_ptr()))
     }
 
     /// The server's own string of an argument, where these bytes are that argument's own.

@@ -12,20 +12,22 @@ impl Audit {
         &mut self,
         store: &mut impl Walk,
         cursor: Option<Vec<u8>>,
+        last: bool,
+        mut pending: VecDeque<Vec<u8>>,
         now_ms: u64,
         around: &mut impl Around,
     ) -> Result<Stage> {
         let base = self.queue.key("");
-        let page = store.keys(&base, cursor.as_deref())?;
-        for key in page.items {
-            if let Some(rest) = key.strip_prefix(&base[..]).filter(|rest| !rest.is_empty())
-                && !self.is_full()
-            {
+        // One at a time: to look an orphan up in long lists takes a millisecond.
+        if let Some(key) = pending.pop_front() {
+            if let Some(rest) = key.strip_prefix(&base[..]).filter(|rest| !rest.is_empty()) {
                 self.judge_key(store, &key, rest, now_ms, around)?;
             }
+            return Ok(Stage::Keys { cursor, last, pending });
         }
-        if page.next.is_some() {
-            return Ok(Stage::Keys { cursor: page.next });
+        if !last {
+            let page = store.keys(&base, cursor.as_deref())?;
+            return Ok(Stage::Keys { last: page.next.is_none(), cursor: page.next, pending: page.items.into() });
         }
         if let Some(next) = self.without_marker(store)? {
             self.suspects.push(Suspect::Marker { next });

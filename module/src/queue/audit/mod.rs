@@ -12,6 +12,7 @@ mod findings;
 mod judge;
 mod keyspace;
 mod parents;
+mod position;
 mod repair;
 mod seen;
 mod states;
@@ -22,7 +23,10 @@ use std::collections::VecDeque;
 
 pub use self::absent::is_due;
 pub use self::findings::{Fault, Tally};
-use self::judge::{Place, Scored, Shape, Tide, is_locked, is_marker, list_key, may_be_anothers, place, scored, shape};
+use self::judge::{
+    LONGEST, Place, Scored, Shape, Tide, is_locked, is_marker, list_key, may_be_anothers, place, scored, shape,
+};
+use self::position::{Position, Since};
 use self::seen::{Listed, Seen};
 use super::check::{Meta, counter, expect, expect_types};
 use super::error::Result;
@@ -67,10 +71,7 @@ enum Mended {
 
 #[derive(Debug)]
 enum Stage {
-    List {
-        list: Listed,
-        index: u64,
-    },
+    List(Position),
     Scored {
         /// Position in [`Scored::ALL`].
         at: usize,
@@ -91,6 +92,9 @@ enum Stage {
     },
     Keys {
         cursor: Option<Vec<u8>>,
+        /// The last page of keys was read.
+        last: bool,
+        pending: VecDeque<Vec<u8>>,
     },
     Again {
         look: u32,
@@ -141,7 +145,7 @@ impl Audit {
         counter(store, &keys.pc)?;
         Meta::read(store, &keys)?;
         let tide = Tide::read(store, &keys)?;
-        let stage = Stage::List { list: Listed::ALL[0], index: 0 };
+        let stage = Stage::List(Position::start(Listed::ALL[0]));
         let (seen, suspects, tally) = (Seen::default(), Vec::new(), Tally::default());
         Ok(Self { queue, keys, mode, scope, limit, style, stage, seen, tide, false_doubles: 0, suspects, tally })
     }
@@ -175,13 +179,13 @@ impl Audit {
 
     fn step(&mut self, store: &mut impl Walk, now_ms: u64, around: &mut impl Around) -> Result<()> {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::List { list, index } => self.list_step(store, list, index)?,
+            Stage::List(position) => self.list_step(store, position, around)?,
             Stage::Scored { at, cursor } => self.scored_step(store, at, cursor)?,
             Stage::Parents { cursor, last, pending } => self.parents_step(store, cursor, last, pending)?,
             Stage::Children { parent, cursor, stuck, parents } => {
                 self.children_step(store, parent, cursor, stuck, parents, now_ms)?
             }
-            Stage::Keys { cursor } => self.keys_step(store, cursor, now_ms, around)?,
+            Stage::Keys { cursor, last, pending } => self.keys_step(store, cursor, last, pending, now_ms, around)?,
             Stage::Again { look, .. } => self.look_again(store, look, now_ms)?,
             Stage::Done => Stage::Done,
         };

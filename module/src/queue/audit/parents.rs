@@ -19,7 +19,7 @@ impl Audit {
             return Ok(Stage::Children { parent, cursor: None, stuck: false, parents });
         }
         if last || !expect(store, &self.keys.waiting_children, Kind::ZSet)? {
-            return Ok(Stage::Keys { cursor: None });
+            return Ok(Stage::Keys { cursor: None, last: false, pending: VecDeque::new() });
         }
         let page = store.members(&self.keys.waiting_children, Group::ZSet, cursor.as_deref())?;
         Ok(Stage::Parents { last: page.next.is_none(), cursor: page.next, pending: page.items.into() })

@@ -6,7 +6,7 @@ use super::judge::Scored;
 use super::*;
 use crate::queue::add::{enqueue_delayed, marker_if_free, priority_score, xadd_capped};
 use crate::queue::dedup::delete_job;
-use crate::queue::remove::{Doomed, Kept, Removal, remove_job};
+use crate::queue::remove::{Absent, Doomed, Kept, Removal, remove_job};
 
 impl Audit {
     /// Takes an id without a job, or with a ghost for one, out of the list or set under `key`, and the ghost with it.
@@ -98,7 +98,7 @@ impl Audit {
         let has = |field: Known| store.hget(&job, field.into()).is_some_and(|value| !value.is_empty());
         let (finished, superseded) = (has(Known::FinishedOn), has(Known::Rjk));
         if finished || superseded {
-            if let Ok(doomed) = Doomed::look(store, &self.queue, &self.keys, id)
+            if let Ok(doomed) = Doomed::look(store, &self.queue, &self.keys, id, Absent::default())
                 && doomed.foreign_parent(&self.queue).is_some_and(|parent| !around.may_release(parent))
             {
                 return Ok(Mended::No);

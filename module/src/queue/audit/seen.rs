@@ -35,6 +35,8 @@ pub enum Met {
 pub struct Seen {
     lists: [Prints; 3],
     overfull: bool,
+    /// The walk lost its place in a list, so that ids of it may not have been met.
+    gaps: bool,
 }
 
 #[derive(Debug)]
@@ -78,6 +80,18 @@ impl Seen {
             return set.contains(print);
         }
         !set.insert(print)
+    }
+
+    pub fn lost_its_place(&mut self) {
+        self.gaps = true;
+    }
+
+    /// Whether a list of this length may hold ids that the walk passed over, `more` than it met.
+    ///
+    /// A pause renames a list to one that was walked before, and then none of its ids was met there.
+    pub fn may_have_missed(&self, length: u64, more: u64) -> bool {
+        let most = self.lists.iter().map(|prints| prints.count as u64).max().unwrap_or(0);
+        self.gaps || length > most + more
     }
 
     pub fn met_in(&self, list: Listed, id: &[u8]) -> bool {

@@ -362,3 +362,56 @@ fn a_clock_that_is_set_back_puts_nothing_off() {
     // Put off by half a second at a time that comes again in a day.
     assert!(is_due(86_401_500, 1000));
 }
+
+/// Enough waiting jobs that a search through all of them is too long.
+const MANY: u32 = 17_000;
+
+/// A check of a queue with [`MANY`] waiting jobs, during which `client` acts once, in the middle of the walk of the list.
+fn check_beside(client: impl Fn(&mut Fake)) -> Tally {
+    let mut store = Fake::default();
+    store.hset(b"bull:q:meta", &[("opts.maxLenEvents".into(), "10000".into())]).unwrap();
+    store.zadd(b"bull:q:marker", 0.0, b"0").unwrap();
+    for id in 0..MANY {
+        store.push(b"bull:q:wait", End::Right, id.to_string().as_bytes()).unwrap();
+    }
+    // Hashes of those that the walk must not take for lost ones; the others are told as missing, and left.
+    let known = [0, 100, 8_000, 8_510, 8_540, 8_600, 8_700, 8_900, MANY - 1];
+    for id in known {
+        job(&mut store, &id.to_string(), &[]);
+    }
+    let mut audit = Audit::new(&store, name("bull:q"), Mode::Find, Scope::Everything, None, Style::Shortest).unwrap();
+    let (mut now, mut steps) = (NOW, 0);
+    loop {
+        match audit.slice(&mut store, now, &mut Short).unwrap() {
+            Step::Done => break,
+            Step::More => {}
+            Step::Later(due) => now = due,
+        }
+        steps += 1;
+        if steps == 8_500 {
+            assert!(matches!(audit.stage, Stage::List(_)));
+            client(&mut store);
+        }
+    }
+    audit.tally
+}
+
+#[test]
+fn jobs_of_a_long_list_are_not_lost_ones_when_others_before_them_go() {
+    let tally = check_beside(|store| {
+        for id in 200..260 {
+            store.lrem(b"bull:q:wait", 0, id.to_string().as_bytes()).unwrap();
+        }
+    });
+    assert_eq!((tally.count(Fault::OrphanHash), tally.unsure), (0, 0), "{:?}", tally.named.last());
+}
+
+#[test]
+fn jobs_of_a_long_queue_that_is_paused_meanwhile_are_not_lost_ones() {
+    let tally = check_beside(|store| {
+        let waiting = store.0.remove(&b"bull:q:wait"[..]).unwrap();
+        store.0.insert(b"bull:q:paused".to_vec(), waiting);
+        store.hset(b"bull:q:meta", &[("paused".into(), "1".into())]).unwrap();
+    });
+    assert_eq!(tally.count(Fault::OrphanHash), 0, "{:?}", tally.named.last());
+}

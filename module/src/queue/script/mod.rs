@@ -8,5 +8,5 @@ mod msgpack;
 pub mod read;
 pub mod shape;
 
-pub use read::{Origin, ScriptJob, read};
+pub use read::{Origin, ScriptJob, Stores, read};
 pub use shape::{Shape, queue_name, recognise};

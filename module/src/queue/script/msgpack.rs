@@ -64,8 +64,21 @@ impl<'a> Reader<'a> {
     }
 
     /// The next value. After [`Value::Array`] and [`Value::Map`] their elements follow.
+    #[inline]
     pub fn next(&mut self) -> Option<Value<'a>> {
-        let [marker] = self.fixed()?;
+        let (&marker, rest) = self.0.split_first()?;
+        self.0 = rest;
+        // Nearly all that scripts are sent.
+        match marker {
+            0xa0..=0xbf => self.take(usize::from(marker & 0x1f)).map(Value::Text),
+            0xc0 => Some(Value::Nil),
+            0x00..=0x7f => Some(Value::Number(f64::from(marker))),
+            0xcb => self.fixed().map(f64::from_be_bytes).map(Value::Number),
+            _ => self.rare(marker),
+        }
+    }
+
+    fn rare(&mut self, marker: u8) -> Option<Value<'a>> {
         let text = |reader: &mut Self, len: Option<usize>| len.and_then(|len| reader.take(len)).map(Value::Text);
         let number = |value: Option<f64>| value.map(Value::Number);
         match Marker::from_u8(marker) {
@@ -108,9 +121,17 @@ impl<'a> Reader<'a> {
     }
 
     /// The next value with all that it holds. The head is handed back. Takes no stack: nesting is counted, not followed.
+    #[inline]
     pub fn whole(&mut self) -> Option<Value<'a>> {
         let head = self.next()?;
-        let mut left = Self::elements(head)?;
+        if matches!(head, Value::Array(_) | Value::Map(_)) {
+            self.pass(Self::elements(head)?)?;
+        }
+        Some(head)
+    }
+
+    /// Goes behind so many values.
+    fn pass(&mut self, mut left: usize) -> Option<()> {
         while left > 0 {
             // Each value takes a byte at least, so a claim beyond the bytes ends here at once.
             if left > self.0.len() {
@@ -118,7 +139,7 @@ impl<'a> Reader<'a> {
             }
             left = (left - 1).checked_add(Self::elements(self.next()?)?)?;
         }
-        Some(head)
+        Some(())
     }
 
     fn elements(head: Value<'_>) -> Option<usize> {

@@ -6,7 +6,7 @@
 //! ARGV of addJobScheduler: next time, scheduler's options, id, data, template, job's options, now, base, producer.
 
 use super::msgpack::{Reader, Value};
-use super::shape::{Kind, Shape, base};
+use super::shape::{Kind, Shape, base, same};
 use crate::queue::job::Route;
 
 /// A job as an add script would write it.
@@ -21,6 +21,16 @@ pub struct ScriptJob<'a> {
     pub priority: u32,
     pub attempts: u32,
     pub origin: Origin<'a>,
+    pub stores: Stores,
+}
+
+/// Whether the script, where it succeeds, leaves a new job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stores {
+    /// Its id is the next number, and nothing stands for it: the first event of the script is that it was added.
+    Always,
+    /// Not where a job has its id already, or stands for it by deduplication, or is a scheduler's.
+    Perhaps,
 }
 
 impl ScriptJob<'_> {
@@ -57,6 +67,8 @@ struct Options {
     delay: f64,
     priority: f64,
     attempts: f64,
+    /// `de`: another job may stand for this one.
+    deduplicated: bool,
     /// `repeat.count`; 1 is the first iteration.
     iteration: Option<f64>,
 }
@@ -71,15 +83,15 @@ pub fn read<'a>(shape: &Shape, word: impl Fn(usize) -> &'a [u8]) -> Option<Scrip
     let options = options(argument(3))?;
     let mut array = Reader::new(argument(1));
     let Some(Value::Array(9..=12)) = array.next() else { return None };
-    if array.next()?.text()? != base {
+    if !same(array.next()?.text()?, base) {
         return None;
     }
-    let _custom_id = array.whole()?;
+    let custom_id = array.whole()?;
     let name = array.next()?.text()?;
     let _timestamp = array.whole()?;
     let parent = array.whole()?;
     let [_, _, eighth, ninth] = [array.whole()?, array.whole()?, array.whole()?, array.whole()?];
-    let origin = if parent != Value::Nil {
+    let origin = if !matches!(parent, Value::Nil) {
         Origin::Child
     } else if repeat_key(base, eighth, ninth) || options.iteration.is_some() {
         if options.iteration.is_some_and(|count| count > 1.0) { Origin::NextIteration } else { Origin::FirstIteration }
@@ -87,6 +99,7 @@ pub fn read<'a>(shape: &Shape, word: impl Fn(usize) -> &'a [u8]) -> Option<Scrip
         Origin::Producer
     };
     let delays = matches!(shape.kind, Kind::Delayed | Kind::Any);
+    let always = origin == Origin::Producer && matches!(custom_id, Value::Text([])) && !options.deduplicated;
     Some(ScriptJob {
         queue: base.strip_suffix(b":")?,
         name,
@@ -95,6 +108,7 @@ pub fn read<'a>(shape: &Shape, word: impl Fn(usize) -> &'a [u8]) -> Option<Scrip
         priority: options.priority as u32,
         attempts: options.attempts as u32,
         origin,
+        stores: if always { Stores::Always } else { Stores::Perhaps },
     })
 }
 
@@ -127,6 +141,7 @@ fn scheduler<'a>(base: &'a [u8], argument: impl Fn(usize) -> &'a [u8]) -> Option
         priority: options.priority as u32,
         attempts: options.attempts as u32,
         origin: Origin::Scheduler(argument(3)),
+        stores: Stores::Perhaps,
     })
 }
 
@@ -147,6 +162,7 @@ fn options(packed: &[u8]) -> Option<Options> {
             Some(b"delay") => options.delay = number,
             Some(b"priority") => options.priority = number,
             Some(b"attempts") => options.attempts = number,
+            Some(b"de") => options.deduplicated = true,
             Some(b"repeat") => options.iteration = iteration(&mut inside, value),
             _ => {}
         }
@@ -285,6 +301,42 @@ mod tests {
         let job = read(found(&words).expect("found"), |at| &words[at]).expect("readable");
         assert_eq!((job.queue, job.name, job.delay_ms), (&b"bull:q"[..], &b"tick"[..], 500));
         assert_eq!((job.priority, job.attempts, job.origin), (2, 3, Origin::Scheduler(b"sched")));
+        assert_eq!(job.stores, Stores::Perhaps);
+    }
+
+    #[test]
+    fn a_job_is_sure_to_be_new_where_nothing_can_stand_for_it() {
+        let stores = |custom_id, rest: &[Pack], options: &[(&'static str, Pack<'static>)]| {
+            let mut array = vec![Text("bull:q:"), custom_id, Text("mail"), Time];
+            array.extend(rest.iter().cloned());
+            let arguments = [&Array(array).bytes()[..], b"{}", &Map(options.to_vec()).bytes()];
+            let words = command(of_kind(Kind::Standard), "bull:q:", &arguments);
+            read(found(&words).expect("found"), |at| &words[at]).expect("readable").stores
+        };
+        let rest = [Nil, Nil, Nil, Nil, Nil];
+        let de = ("de", Map(vec![("id", Text("d"))]));
+        assert_eq!(stores(Text(""), &rest, &[("attempts", Int(3))]), Stores::Always);
+        assert_eq!(stores(Text("mine"), &rest, &[]), Stores::Perhaps);
+        assert_eq!(stores(Nil, &rest, &[]), Stores::Perhaps);
+        assert_eq!(stores(Text(""), &rest, &[("attempts", Int(3)), de]), Stores::Perhaps);
+        assert_eq!(stores(Text(""), &[Nil, Nil, Nil, Text("key"), Nil], &[]), Stores::Perhaps);
+        let child = [Text("bull:p:1"), Text("bull:p:1:dependencies"), Nil, Nil, Nil];
+        assert_eq!(stores(Text(""), &child, &[]), Stores::Perhaps);
+    }
+
+    #[test]
+    fn words_of_another_shape_name_no_other_queue() {
+        let good = Array(vec![Text("bull:q:"), Text(""), Text("n"), Time, Nil, Nil, Nil, Nil, Nil]).bytes();
+        let mut read_any = 0;
+        for (one, other) in all().flat_map(|one| all().map(move |other| (one, other))) {
+            let words = command(one, "bull:q:", &[&good, b"{}", &[0x80]]);
+            for len in 0..=words.len() {
+                let job = read(other, |at| words[..len].get(at).map_or(&[], Vec::as_slice));
+                assert!(job.as_ref().is_none_or(|job| job.queue == b"bull:q"), "{one:?} read as {other:?}");
+                read_any += usize::from(job.is_some());
+            }
+        }
+        assert!(read_any > 0);
     }
 
     #[test]

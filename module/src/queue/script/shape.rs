@@ -3,6 +3,8 @@
 //! The tuples are those of BullMQ 4.0 to 6.7, read from each of its releases; the ports send the same scripts. No other
 //! script of BullMQ has one of these tuples.
 
+use std::ops::Range;
+
 /// What kind of add a shape is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -22,7 +24,40 @@ pub enum Kind {
 pub struct Shape {
     pub kind: Kind,
     /// Suffixes after the base, in order.
-    keys: &'static [&'static str],
+    keys: &'static [Suffix],
+}
+
+/// The end of a key, also as a number: the ends of keys are compared 16 bytes at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Suffix {
+    text: &'static str,
+    end: u128,
+    mask: u128,
+}
+
+const fn suffix(text: &'static str) -> Suffix {
+    let bytes = text.as_bytes();
+    assert!(!bytes.is_empty() && bytes.len() <= 16, "an end has 16 bytes at most");
+    let (mut end, mut at) = (0, 0);
+    while at < bytes.len() {
+        end |= (bytes[at] as u128) << (8 * (16 - bytes.len() + at));
+        at += 1;
+    }
+    Suffix { text, end, mask: u128::MAX << (8 * (16 - bytes.len())) }
+}
+
+impl Suffix {
+    const fn len(self) -> usize {
+        self.text.len()
+    }
+
+    /// `key` ends with it.
+    fn ends(self, key: &[u8]) -> bool {
+        match key.last_chunk::<16>() {
+            Some(end) => (u128::from_le_bytes(*end) ^ self.end) & self.mask == 0,
+            None => key.ends_with(self.text.as_bytes()),
+        }
+    }
 }
 
 impl Shape {
@@ -40,10 +75,6 @@ impl Shape {
     }
 }
 
-const fn shape(kind: Kind, keys: &'static [&'static str]) -> Shape {
-    Shape { kind, keys }
-}
-
 /// Place of KEYS\[1\]: after the command, the script and the number of keys.
 const FIRST_KEY: usize = 3;
 /// Fewest words of any add: four keys and three arguments.
@@ -51,84 +82,77 @@ pub const LEAST_WORDS: usize = FIRST_KEY + 4 + 3;
 /// Most arguments of an add script; the newest scripts take four, addJobScheduler nine.
 const MOST_ARGUMENTS: usize = 16;
 
-static FOUR: [Shape; 1] = [
+macro_rules! shape {
+    ($kind:ident: $($key:literal)+) => {
+        Shape { kind: Kind::$kind, keys: const { &[$(suffix($key)),+] } }
+    };
+}
+
+/// All shapes, those with fewer keys first.
+static SHAPES: [Shape; 17] = [
     // 4.14.2 to 5.55
-    shape(Kind::Parent, &["meta", "id", "completed", "events"]),
-];
-static FIVE: [Shape; 1] = [
+    shape!(Parent: "meta" "id" "completed" "events"),
     // 5.56 to 5.61
-    shape(Kind::Parent, &["meta", "id", "delayed", "completed", "events"]),
-];
-static SIX: [Shape; 4] = [
+    shape!(Parent: "meta" "id" "delayed" "completed" "events"),
     // since 5.62
-    shape(Kind::Parent, &["meta", "id", "delayed", "waiting-children", "completed", "events"]),
+    shape!(Parent: "meta" "id" "delayed" "waiting-children" "completed" "events"),
     // since 5.0
-    shape(Kind::Delayed, &["marker", "meta", "id", "delayed", "completed", "events"]),
+    shape!(Delayed: "marker" "meta" "id" "delayed" "completed" "events"),
     // 4.14.2 to 4.18
-    shape(Kind::Standard, &["wait", "paused", "meta", "id", "completed", "events"]),
+    shape!(Standard: "wait" "paused" "meta" "id" "completed" "events"),
     // 5.34.7 to 5.39
-    shape(Kind::Scheduler, &["marker", "meta", "id", "delayed", "events", "repeat"]),
-];
-static SEVEN: [Shape; 3] = [
+    shape!(Scheduler: "marker" "meta" "id" "delayed" "events" "repeat"),
     // 5.0 to 5.8
-    shape(Kind::Standard, &["wait", "paused", "meta", "id", "completed", "events", "marker"]),
-    shape(Kind::Prioritized, &["marker", "meta", "id", "prioritized", "completed", "events", "pc"]),
+    shape!(Standard: "wait" "paused" "meta" "id" "completed" "events" "marker"),
+    shape!(Prioritized: "marker" "meta" "id" "prioritized" "completed" "events" "pc"),
     // 4.14.2 to 4.18
-    shape(Kind::Delayed, &["wait", "paused", "meta", "id", "delayed", "completed", "events"]),
-];
-static EIGHT: [Shape; 3] = [
+    shape!(Delayed: "wait" "paused" "meta" "id" "delayed" "completed" "events"),
     // 5.9 to 5.55
-    shape(Kind::Standard, &["wait", "paused", "meta", "id", "completed", "active", "events", "marker"]),
-    shape(Kind::Prioritized, &["marker", "meta", "id", "prioritized", "completed", "active", "events", "pc"]),
+    shape!(Standard: "wait" "paused" "meta" "id" "completed" "active" "events" "marker"),
+    shape!(Prioritized: "marker" "meta" "id" "prioritized" "completed" "active" "events" "pc"),
     // 4.14.2 to 4.18
-    shape(Kind::Prioritized, &["wait", "paused", "meta", "id", "prioritized", "completed", "events", "pc"]),
-];
-static NINE: [Shape; 3] = [
+    shape!(Prioritized: "wait" "paused" "meta" "id" "prioritized" "completed" "events" "pc"),
     // since 5.56
-    shape(Kind::Standard, &["wait", "paused", "meta", "id", "completed", "delayed", "active", "events", "marker"]),
-    shape(
-        Kind::Prioritized,
-        &["marker", "meta", "id", "prioritized", "delayed", "completed", "active", "events", "pc"],
-    ),
+    shape!(Standard: "wait" "paused" "meta" "id" "completed" "delayed" "active" "events" "marker"),
+    shape!(Prioritized: "marker" "meta" "id" "prioritized" "delayed" "completed" "active" "events" "pc"),
     // 4.0 to 4.14.1
-    shape(Kind::Any, &["wait", "paused", "meta", "id", "delayed", "prioritized", "completed", "events", "pc"]),
-];
-static TEN: [Shape; 1] = [
+    shape!(Any: "wait" "paused" "meta" "id" "delayed" "prioritized" "completed" "events" "pc"),
     // 5.41.6 to 5.43.0
-    shape(
-        Kind::Scheduler,
-        &["repeat", "delayed", "wait", "paused", "meta", "prioritized", "marker", "id", "events", "pc"],
-    ),
-];
-static ELEVEN: [Shape; 1] = [
+    shape!(Scheduler: "repeat" "delayed" "wait" "paused" "meta" "prioritized" "marker" "id" "events" "pc"),
     // since 5.43.1
-    shape(
-        Kind::Scheduler,
-        &["repeat", "delayed", "wait", "paused", "meta", "prioritized", "marker", "id", "events", "pc", "active"],
-    ),
+    shape!(Scheduler: "repeat" "delayed" "wait" "paused" "meta" "prioritized" "marker" "id" "events" "pc" "active"),
 ];
 
-fn shapes(keys: &[u8]) -> &'static [Shape] {
-    match keys {
-        b"4" => &FOUR,
-        b"5" => &FIVE,
-        b"6" => &SIX,
-        b"7" => &SEVEN,
-        b"8" => &EIGHT,
-        b"9" => &NINE,
-        b"10" => &TEN,
-        b"11" => &ELEVEN,
-        _ => &[],
+/// The shapes with so many keys, as the command spells their number: places in [`SHAPES`].
+fn with_keys(count: &[u8]) -> Range<usize> {
+    match count {
+        b"4" => 0..1,
+        b"5" => 1..2,
+        b"6" => 2..6,
+        b"7" => 6..9,
+        b"8" => 9..12,
+        b"9" => 12..15,
+        b"10" => 15..16,
+        b"11" => 16..17,
+        _ => 0..0,
     }
 }
 
-/// The shape of an EVAL or EVALSHA with `words` words, of which `word` hands out one (the command's own name is word 0).
-/// None: not an add script. Reads no further than it must, and allocates nothing.
-pub fn recognise<'a>(words: usize, word: impl Fn(usize) -> &'a [u8]) -> Option<&'static Shape> {
+/// How many shapes there are.
+pub const COUNT: usize = SHAPES.len();
+
+/// A shape by its number.
+pub fn numbered(number: usize) -> Option<&'static Shape> {
+    SHAPES.get(number)
+}
+
+/// The number of the shape of an EVAL or EVALSHA with `words` words, of which `word` hands out one (the command's own name
+/// is word 0). None: not an add script. Reads no further than it must, and allocates nothing.
+pub fn recognise<'a>(words: usize, word: impl Fn(usize) -> &'a [u8]) -> Option<usize> {
     if words < LEAST_WORDS {
         return None;
     }
-    shapes(word(2)).iter().find(|shape| fits(shape, words, &word))
+    with_keys(word(2)).find(|&number| fits(&SHAPES[number], words, &word))
 }
 
 fn fits<'a>(shape: &Shape, words: usize, word: &impl Fn(usize) -> &'a [u8]) -> bool {
@@ -136,23 +160,76 @@ fn fits<'a>(shape: &Shape, words: usize, word: &impl Fn(usize) -> &'a [u8]) -> b
     if !(shape.least_arguments()..=MOST_ARGUMENTS).contains(&arguments) {
         return false;
     }
-    let Some(base) = word(FIRST_KEY).strip_suffix(shape.keys[0].as_bytes()) else { return false };
-    base.last() == Some(&b':')
-        && shape.keys.iter().enumerate().all(|(at, suffix)| {
+    let first = word(FIRST_KEY);
+    if !shape.keys[0].ends(first) {
+        return false;
+    }
+    let base = Base::of(first, first.len() - shape.keys[0].len());
+    base.text.last() == Some(&b':')
+        && shape.keys.iter().enumerate().skip(1).all(|(at, suffix)| {
             let key = word(FIRST_KEY + at);
-            key.len() == base.len() + suffix.len() && key.starts_with(base) && key.ends_with(suffix.as_bytes())
+            key.len() == base.text.len() + suffix.len() && suffix.ends(key) && base.begins(key)
         })
         && match shape.kind {
             // ARGV[8] is the base again.
-            Kind::Scheduler => word(shape.first_argument() + 7) == base,
+            Kind::Scheduler => word(shape.first_argument() + 7) == base.text,
             // ARGV[1] is an array in msgpack.
             _ => matches!(word(shape.first_argument()).first(), Some(0x90..=0x9f | 0xdc | 0xdd)),
         }
 }
 
+/// The beginning that all keys have in common, up to 16 bytes of it also as a number.
+struct Base<'a> {
+    text: &'a [u8],
+    start: Option<u128>,
+    mask: u128,
+}
+
+impl<'a> Base<'a> {
+    /// The first `len` bytes of the first key.
+    fn of(first: &'a [u8], len: usize) -> Self {
+        let mask = if len < 16 { (1 << (8 * len)) - 1 } else { u128::MAX };
+        Self { text: &first[..len], start: first.first_chunk().map(|start| u128::from_le_bytes(*start)), mask }
+    }
+
+    /// `key`, which is no shorter, begins with it.
+    fn begins(&self, key: &[u8]) -> bool {
+        match (self.start, key.first_chunk()) {
+            (Some(start), Some(other)) => {
+                (u128::from_le_bytes(*other) ^ start) & self.mask == 0
+                    && (self.text.len() <= 16 || same(&key[16..self.text.len()], &self.text[16..]))
+            }
+            _ => key.starts_with(self.text),
+        }
+    }
+}
+
+/// Equality of texts that are short, and equal as a rule: eight bytes at a time, without a call for each of so many.
+pub(super) fn same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    let (mut one_left, mut other_left) = (one, other);
+    while let (Some((one, one_rest)), Some((other, other_rest))) =
+        (one_left.split_first_chunk::<8>(), other_left.split_first_chunk::<8>())
+    {
+        if one != other {
+            return false;
+        }
+        (one_left, other_left) = (one_rest, other_rest);
+    }
+    // What is left, with some of what is known already.
+    match (one.last_chunk::<8>(), one_left.first_chunk::<4>()) {
+        (Some(end), _) => Some(end) == other.last_chunk(),
+        (_, Some(start)) => Some(start) == other_left.first_chunk() && one.last_chunk::<4>() == other.last_chunk(),
+        _ => one.iter().zip(other).all(|(one, other)| one == other),
+    }
+}
+
 /// The base of the keys, a colon at its end, of a command with this shape.
 pub(super) fn base<'a>(shape: &Shape, word: &impl Fn(usize) -> &'a [u8]) -> Option<&'a [u8]> {
-    word(FIRST_KEY).strip_suffix(shape.keys[0].as_bytes())
+    let (first, suffix) = (word(FIRST_KEY), shape.keys[0]);
+    suffix.ends(first).then(|| &first[..first.len() - suffix.len()])
 }
 
 /// The qualified name of the queue whose keys a command with this shape has, unchecked.
@@ -165,19 +242,19 @@ pub(super) mod tests {
     use super::*;
 
     pub fn all() -> impl Iterator<Item = &'static Shape> {
-        [&FOUR[..], &FIVE, &SIX, &SEVEN, &EIGHT, &NINE, &TEN, &ELEVEN].into_iter().flatten()
+        SHAPES.iter()
     }
 
     /// A command with this shape: EVALSHA, a digest, the number of keys, the keys, the arguments.
     pub fn command(shape: &Shape, base: &str, arguments: &[&[u8]]) -> Vec<Vec<u8>> {
         let mut words = vec![b"evalsha".to_vec(), vec![b'a'; 40], shape.key_count().to_string().into_bytes()];
-        words.extend(shape.keys.iter().map(|suffix| format!("{base}{suffix}").into_bytes()));
+        words.extend(shape.keys.iter().map(|suffix| format!("{base}{}", suffix.text).into_bytes()));
         words.extend(arguments.iter().map(|argument| argument.to_vec()));
         words
     }
 
     pub fn found(words: &[Vec<u8>]) -> Option<&'static Shape> {
-        recognise(words.len(), |at| words.get(at).map_or(&[], Vec::as_slice))
+        recognise(words.len(), |at| words.get(at).map_or(&[], Vec::as_slice)).and_then(numbered)
     }
 
     fn arguments(shape: &Shape, base: &str) -> Vec<Vec<u8>> {
@@ -194,10 +271,12 @@ pub(super) mod tests {
         command(shape, base, &arguments.iter().map(Vec::as_slice).collect::<Vec<_>>())
     }
 
+    const LONG: &str = "bull:{a queue whose name has more bytes than are looked at in one step}:";
+
     #[test]
     fn every_shape_is_found_whatever_the_name_of_the_queue() {
         for base in
-            ["bull:q:", ":", "::", "bull:{tasks:critical}:", "wait:id:wait:", "préfixe:file 一:", "b:bull:meta:"]
+            ["bull:q:", ":", "::", "bull:{tasks:critical}:", "wait:id:wait:", "préfixe:file 一:", "b:bull:meta:", LONG]
         {
             for shape in all() {
                 assert_eq!(found(&whole(shape, base)), Some(shape), "{base} {shape:?}");
@@ -240,6 +319,51 @@ pub(super) mod tests {
             }
             assert_eq!(found(&base_without_colon), None);
         }
+    }
+
+    #[test]
+    fn texts_are_the_same_where_each_byte_is() {
+        let text: Vec<u8> = (0..40).collect();
+        for len in 0..text.len() {
+            let one = &text[..len];
+            let equal = one.to_vec();
+            assert!(same(one, &equal) && !same(one, &text[..len + 1]) && !same(&text[..len + 1], one));
+            for at in 0..len {
+                let mut other = equal.clone();
+                other[at] ^= 0x80;
+                assert!(!same(one, &other), "{len} bytes, another at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_byte_of_each_key_counts() {
+        for (base, shape) in ["b:", "bull:{bench}:q:", "bull:{bench}:qu:", LONG]
+            .into_iter()
+            .flat_map(|base| all().map(move |shape| (base, shape)))
+        {
+            let right = whole(shape, base);
+            for at in FIRST_KEY..shape.first_argument() {
+                for byte in 0..right[at].len() {
+                    let mut words = right.clone();
+                    words[at][byte] ^= 0x20;
+                    assert_eq!(found(&words), None, "{shape:?}, key {at}, byte {byte}");
+                }
+                for cut in [&right[at][1..], &right[at][..right[at].len() - 1], &[&right[at][..], b"s"].concat()] {
+                    let mut words = right.clone();
+                    words[at] = cut.to_vec();
+                    assert_eq!(found(&words), None, "{shape:?}, key {at}: {cut:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shapes_lie_where_the_number_of_keys_says() {
+        for (number, shape) in all().enumerate() {
+            assert!(with_keys(shape.key_count().to_string().as_bytes()).contains(&number), "{shape:?}");
+        }
+        assert_eq!((3..13).map(|count| with_keys(count.to_string().as_bytes()).len()).sum::<usize>(), COUNT);
     }
 
     #[test]

@@ -106,6 +106,8 @@ pub struct Stratum {
     line: Line,
     /// Bytes that the list or set takes for each of its jobs.
     pub entry: f64,
+    /// Its jobs when that was looked at.
+    places: u64,
     /// Jobs at the moment when all of them were measured.
     whole: Option<u64>,
     /// Jobs of `hashes` that are not drawn by lot but known one by one, each once.
@@ -122,8 +124,21 @@ impl Stratum {
         Self { whole: Some(jobs), ..Self::default() }
     }
 
-    pub fn of_entry(entry: f64) -> Self {
-        Self { entry, ..Self::default() }
+    /// The list or set takes so many bytes for so many jobs, counted at the same moment.
+    pub fn look_at_places(&mut self, places: u64, bytes: u64) {
+        self.places = places;
+        self.entry = bytes as f64 / places.max(1) as f64;
+    }
+
+    /// What a place takes was never looked at, or for less than half or more than twice as many jobs: a list of one has the
+    /// whole key's bytes for a place.
+    pub fn has_outgrown_its_entry(&self, places: u64) -> bool {
+        places > 2 * self.places || 2 * places < self.places
+    }
+
+    /// What was seen of the list or set, and of no job.
+    pub fn with_places_only(&self) -> Self {
+        Self { entry: self.entry, places: self.places, ..Self::default() }
     }
 
     /// All its jobs were measured, each once.

@@ -20,7 +20,7 @@ use super::job::QueueKeys;
 use super::keys::QueueName;
 use super::parent::Parent;
 use super::profile::Limits;
-use super::remove::{Batch, Doomed};
+use super::remove::{Absent, Batch, Doomed};
 use super::store::{Kind, Store};
 use freed::Freed;
 use walk::{SetWalk, TailWalk};
@@ -109,6 +109,8 @@ pub trait Weigh: Around {
     /// The bytes of the queue as it is, and by how many they may be off; None where finding out takes longer than this
     /// slice.
     fn queue_bytes(&mut self) -> Option<(u64, u64)>;
+    /// What need not be looked for in this slice. Asked once.
+    fn absent(&mut self) -> Absent;
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +166,8 @@ pub struct Trim {
     /// Bytes that a job's place takes in its list or set, by [`Of`]; None before the first job.
     places: [Option<u64>; 3],
     goal: Goal,
+    /// What is not looked for in this slice.
+    absent: Absent,
     tally: Tally,
 }
 
@@ -188,6 +192,7 @@ impl Trim {
             freed: Freed::default(),
             places: [None; 3],
             goal: Goal::Unknown,
+            absent: Absent::default(),
             tally: Tally::default(),
         })
     }
@@ -211,6 +216,7 @@ impl Trim {
     /// Works until `around` says that the slice is over. True when nothing is left to do.
     /// Errors: a key of another type, or the server's own; what was removed before is whole.
     pub fn slice(&mut self, store: &mut impl Store, now_ms: u64, around: &mut impl Weigh) -> Result<bool> {
+        self.absent = around.absent();
         while self.stage != Stage::Done {
             let step = match self.stage {
                 Stage::Completed => self.finished(store, Of::Completed, now_ms, around)?,
@@ -382,11 +388,16 @@ impl Trim {
         let ids = store.zrange(set, at, count)?;
         self.weigh_place(store, of, set)?;
         let mut batch = Batch::default();
+        // The rank of the batch's first job, as long as its jobs stand side by side.
+        let mut first = Some(at);
         let mut result = Ok(Step::More);
         for id in ids {
             match self.take(store, of, id.clone(), now_ms, around, &mut batch, &fits) {
                 Ok(true) => {}
-                Ok(false) => walk.pass(store, set, id),
+                Ok(false) => {
+                    first = first.filter(|_| batch.is_empty()).map(|rank| rank + 1);
+                    walk.pass(store, set, id);
+                }
                 Err(error) => {
                     result = Err(error);
                     break;
@@ -396,7 +407,7 @@ impl Trim {
                 break;
             }
         }
-        batch.flush_set(store, set)?;
+        batch.flush_set(store, set, first)?;
         result
     }
 
@@ -458,7 +469,7 @@ impl Trim {
         if !fits(store, &id) {
             return Ok(false);
         }
-        let doomed = match Doomed::look(store, &self.queue, &self.keys, &id) {
+        let doomed = match Doomed::look(store, &self.queue, &self.keys, &id, self.absent) {
             Ok(doomed) if doomed.foreign_parent(&self.queue).is_none_or(|parent| around.may_release(parent)) => doomed,
             _ => {
                 self.tally.kept += 1;

@@ -28,6 +28,7 @@ struct Short {
     denied: Option<&'static [u8]>,
     bytes: u64,
     asked: bool,
+    absent: Absent,
 }
 
 impl Around for Short {
@@ -43,6 +44,33 @@ impl Around for Short {
 impl Weigh for Short {
     fn queue_bytes(&mut self) -> Option<(u64, u64)> {
         std::mem::replace(&mut self.asked, true).then_some((self.bytes, 0))
+    }
+
+    fn absent(&mut self) -> Absent {
+        self.absent
+    }
+}
+
+/// Not over before the batch is.
+struct Long;
+
+impl Around for Long {
+    fn expired(&mut self) -> bool {
+        false
+    }
+
+    fn may_release(&mut self, _parent: &Parent) -> bool {
+        true
+    }
+}
+
+impl Weigh for Long {
+    fn queue_bytes(&mut self) -> Option<(u64, u64)> {
+        Some((0, 0))
+    }
+
+    fn absent(&mut self) -> Absent {
+        Absent::default()
     }
 }
 
@@ -80,6 +108,60 @@ fn what_must_stay_is_passed_over_and_does_not_stop_the_trim() {
     let trim = trim(&mut store, Criteria { completed_before: Some(NOW), ..Criteria::default() });
     assert_eq!((trim.tally().completed, trim.tally().kept), (3, 3));
     assert_eq!(store.len(b"bull:q:completed"), 3);
+}
+
+#[test]
+fn only_what_is_known_to_be_absent_is_not_looked_for() {
+    let criteria = Criteria { completed_before: Some(NOW), ..Criteria::default() };
+    for (absent, gone) in [
+        (Absent::default(), 1),
+        (Absent { flows: true, ..Absent::default() }, 2),
+        (Absent { locks: true, ..Absent::default() }, 2),
+        (Absent { flows: true, locks: true, parents: true }, 3),
+    ] {
+        let mut store = finished(3);
+        store.set(b"bull:q:1:lock", b"t", Expiry::Clear).unwrap();
+        store.sadd(b"bull:q:2:dependencies", b"bull:q:9").unwrap();
+        store.push(b"bull:q:3:logs", End::Right, b"line").unwrap();
+        let mut trim = Trim::new(&store, queue(), criteria, Mode::Remove).unwrap();
+        while !trim.slice(&mut store, NOW, &mut Short { absent, ..Short::default() }).unwrap() {}
+        assert_eq!(trim.tally().completed, gone, "{absent:?}");
+        assert_eq!(store.kind(b"bull:q:3:logs"), Kind::None, "logs are always looked for");
+    }
+}
+
+#[test]
+fn of_a_batch_those_stay_that_must_wherever_they_stand() {
+    let criteria = Criteria { completed_before: Some(200_000), ..Criteria::default() };
+    // Locked ones, and one with a deduplication key.
+    for (locked, tied) in [
+        (&[][..], None),
+        (&[1], None),
+        (&[1, 2, 3], None),
+        (&[1, 5], None),
+        (&[7, 8, 100], None),
+        (&[64], Some(65)),
+        (&[200], Some(1)),
+        (&[65, 66, 130], Some(128)),
+    ] {
+        let mut store = finished(300);
+        for job in locked {
+            store.set(format!("bull:q:{job}:lock").as_bytes(), b"t", Expiry::Clear).unwrap();
+        }
+        if let Some(job) = tied {
+            let id = job.to_string();
+            store.hset(&queue().key(&id), &[(Known::Deid.into(), "x".into())]).unwrap();
+            store.set(b"bull:q:de:x", id.as_bytes(), Expiry::Clear).unwrap();
+        }
+        let mut trim = Trim::new(&store, queue(), criteria, Mode::Remove).unwrap();
+        assert!(trim.slice(&mut store, NOW, &mut Long).unwrap());
+        let left: Vec<u64> = locked.iter().copied().chain(201..=300).collect();
+        let ids: Vec<Vec<u8>> = left.iter().map(|job| job.to_string().into_bytes()).collect();
+        assert_eq!(store.zrange(b"bull:q:completed", 0, 999).unwrap(), ids, "{locked:?} {tied:?}");
+        assert_eq!((trim.tally().completed, trim.tally().kept), (200 - locked.len() as u64, locked.len() as u64));
+        // Their hashes, their locks and the set.
+        assert_eq!(store.0.len(), ids.len() + locked.len() + 1, "{locked:?} {tied:?}");
+    }
 }
 
 #[test]
@@ -284,23 +366,6 @@ fn a_parent_that_is_not_the_callers_to_change_keeps_its_child() {
 
 #[test]
 fn an_error_in_the_middle_leaves_no_half_removed_job() {
-    /// Not over before the batch is.
-    struct Long;
-    impl Around for Long {
-        fn expired(&mut self) -> bool {
-            false
-        }
-
-        fn may_release(&mut self, _parent: &Parent) -> bool {
-            true
-        }
-    }
-
-    impl Weigh for Long {
-        fn queue_bytes(&mut self) -> Option<(u64, u64)> {
-            Some((0, 0))
-        }
-    }
     let mut store = finished(10);
     // The deduplication key of the sixth reads as an error.
     store.hset(b"bull:q:6", &[(Known::Deid.into(), "x".into())]).unwrap();
@@ -367,6 +432,10 @@ fn an_estimate_that_may_be_off_is_asked_again_short_of_the_mark() {
             let bytes = self.0;
             self.0 = bytes / 2;
             Some((bytes + bytes / 10, bytes / 10))
+        }
+
+        fn absent(&mut self) -> Absent {
+            Absent::default()
         }
     }
     let mut store = finished(1000);

@@ -1,32 +1,27 @@
-//! The emergency run of this node: finished jobs, events and logs go, the least important queue first, until used memory
-//! is below its target. One at a time, in slices of the timer, like a client's trim.
+//! One emergency run: the survey of the queues, then step by step through them, a piece of work at a time.
 //!
-//! Used memory is read anew after each piece of work, since it is the only thing that says when to stop. Nothing here
-//! needs free memory: it works while Redis refuses writes. Unfinished jobs are never touched.
+//! Used memory is read anew after each piece, since it is the only thing that says when to stop.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use wildmatch::WildMatch;
-
-use super::trims::{self, Here, Reason};
-use super::{profiles, queues};
-use crate::queue::emergency::{COMPLETED_MS, FAILED_MS, LEAST_PORTION, Step, Work, next_portion};
+use super::rows::{Row, Went};
+use super::{Request, used_memory};
+use crate::keeper::trims::{self, Here, Reason};
+use crate::keeper::{profiles, queues};
+use crate::queue::emergency::{LEAST_PORTION, Step, Work, next_portion};
 use crate::queue::error::Result;
 use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::logs::Logs;
 use crate::queue::store::{Kind, Store};
 use crate::queue::trim::{Around, Mode, Trim};
-use crate::redis::block::Waiting;
+use crate::redis::Context;
 use crate::redis::call::Effect;
 use crate::redis::context::{Access, User, now_ms};
-use crate::redis::events::Change;
 use crate::redis::reply::{Reply, map};
 use crate::redis::store::LiveStore;
-use crate::redis::{Context, timer};
 use crate::{config, metrics};
 
 /// Priority of a queue that has none, as in the policy memory-budget.
@@ -36,21 +31,8 @@ const SHOWN: usize = 100;
 /// How far below its target a run goes, bytes: telling of it takes some again.
 const MARGIN: u64 = 64 << 10;
 
-/// What is asked for.
-#[derive(Debug)]
-pub struct Request {
-    pub mode: Mode,
-    /// Share of maxmemory, percent.
-    pub target: u64,
-    /// Ages of the first step, milliseconds.
-    pub completed_ms: u64,
-    pub failed_ms: u64,
-    /// Queues that it is about; None for all.
-    pub pattern: Option<WildMatch>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Running,
     Done,
     Stopped,
@@ -63,37 +45,6 @@ impl State {
             Self::Done => "done",
             Self::Stopped => "stopped",
         }
-    }
-}
-
-/// A queue of the plan, and what went of it.
-#[derive(Debug)]
-struct Row {
-    db: i32,
-    queue: QueueName,
-    priority: u32,
-    /// Finished jobs when the plan was made.
-    finished: u64,
-    went: Went,
-    /// A key of another type, or an error of the server: the queue is passed over.
-    error: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Went {
-    completed: u64,
-    failed: u64,
-    events: u64,
-    /// Jobs that lost their logs.
-    logs: u64,
-    job_bytes: u64,
-    event_bytes: u64,
-    log_bytes: u64,
-}
-
-impl Went {
-    fn bytes(&self) -> u64 {
-        self.job_bytes + self.event_bytes + self.log_bytes
     }
 }
 
@@ -123,135 +74,16 @@ pub struct Run {
     step: usize,
     at: usize,
     piece: Option<Piece>,
-    state: State,
+    pub(super) state: State,
     /// Used memory at the start and now, and what it has to get below: None without maxmemory.
     before: u64,
-    used: u64,
+    pub(super) used: u64,
     target: Option<u64>,
     started_ms: u64,
     took_ms: u64,
     /// Used memory when pages were last given back, and bytes freed after which they are again.
     purged_at: u64,
     portion: u64,
-}
-
-struct Place {
-    run: Option<Run>,
-    waiting: Option<Waiting>,
-    /// What the last run came to.
-    last: Option<Reply>,
-}
-
-static PLACE: Mutex<Place> = Mutex::new(Place { run: None, waiting: None, last: None });
-
-/// Never held across a call to the server.
-fn place() -> MutexGuard<'static, Place> {
-    PLACE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub fn is_running() -> bool {
-    let place = place();
-    place.run.is_some() || place.waiting.is_some()
-}
-
-/// Goes on with a run while its client waits.
-pub fn push(context: Context, run: Run, waiting: Waiting) {
-    let mut place = place();
-    place.run = Some(run);
-    place.waiting = Some(waiting);
-    drop(place);
-    timer::hurry(context);
-}
-
-/// Begins a run that no client waits for, with the ages that BULL.EMERGENCY has where none is given. False: one is under
-/// way.
-pub fn start(context: Context, target: u64) -> bool {
-    if is_running() {
-        return false;
-    }
-    let request =
-        Request { mode: Mode::Remove, target, completed_ms: COMPLETED_MS, failed_ms: FAILED_MS, pattern: None };
-    let run = Run::new(context, request, None);
-    place().run = Some(run);
-    true
-}
-
-/// What the run under way, or the last one, came to; None where there was none.
-pub fn status(context: Context) -> Option<Reply> {
-    let used = used_memory(context);
-    let mut place = place();
-    if let Some(run) = &mut place.run {
-        run.used = used;
-        return Some(run.report());
-    }
-    place.last.clone()
-}
-
-/// Ends the run under way. False where there is none.
-pub fn stop(context: Context) -> bool {
-    let (run, waiting) = {
-        let mut place = place();
-        (place.run.take(), place.waiting.take())
-    };
-    let Some(mut run) = run else { return false };
-    run.end(context, State::Stopped);
-    finish(run, waiting);
-    true
-}
-
-/// Ends a run that no client waits for: it is over, or has had its one slice.
-pub fn remember(mut run: Run, context: Context) -> Reply {
-    if run.state == State::Running {
-        run.end(context, State::Stopped);
-    }
-    let reply = run.report();
-    place().last = Some(reply.clone());
-    reply
-}
-
-fn finish(run: Run, waiting: Option<Waiting>) {
-    let reply = run.report();
-    place().last = Some(reply.clone());
-    if let Some(waiting) = waiting {
-        waiting.answer(reply);
-    }
-}
-
-/// One slice. True where a run is under way.
-pub fn slice(context: Context) -> bool {
-    if !context.may_write_unasked() {
-        return false;
-    }
-    let Some(mut run) = place().run.take() else { return false };
-    if run.slice(context) {
-        let waiting = place().waiting.take();
-        finish(run, waiting);
-        return false;
-    }
-    place().run = Some(run);
-    true
-}
-
-/// A replica drops what it had begun, and its client is told. Databases change places under a run too rarely to follow:
-/// it ends.
-pub fn on_change(change: Change) {
-    let text = match change {
-        Change::Primary(false) => "READONLY this node became a replica in the middle of the run; call the new primary",
-        Change::Swapped(..) => "ERR databases were swapped in the middle of the run; call again",
-        _ => return,
-    };
-    let (run, waiting) = {
-        let mut place = place();
-        (place.run.take(), place.waiting.take())
-    };
-    drop(run);
-    if let Some(waiting) = waiting {
-        waiting.answer(Reply::Error(text.into()));
-    }
-}
-
-fn used_memory(context: Context) -> u64 {
-    context.server_number(c"memory", c"used_memory").unwrap_or(0)
 }
 
 impl Run {
@@ -289,11 +121,16 @@ impl Run {
         let user = self.user.take();
         let mut here = Here::now(user.as_ref());
         let before = context.db();
-        while self.state == State::Running {
+        // Others took and gave back memory since the last slice.
+        if self.request.mode == Mode::Remove {
+            self.used = used_memory(context);
+        }
+        // Giving pages back is a part of the slice, not on top of one: clients wait for both.
+        if self.is_purge_due() {
+            self.purge(context);
+        }
+        while self.state == State::Running && !here.expired() && !self.is_purge_due() {
             self.work(context, &mut here);
-            if here.expired() {
-                break;
-            }
         }
         context.select(before);
         metrics::slice_took(here.elapsed_us());
@@ -328,9 +165,19 @@ impl Run {
         self.target.is_some_and(|target| self.predicted() < target)
     }
 
+    /// Whether it is under its target still once what it did is told. Where it is not, the next piece begins where this one
+    /// ended.
+    fn stays_under_target(&mut self, context: Context) -> bool {
+        if self.request.mode == Mode::Remove {
+            self.settle(context);
+            self.used = used_memory(context);
+        }
+        self.is_under_target()
+    }
+
     /// A piece of work: a queue of the survey, or a slice of what is done with a queue.
     fn work(&mut self, context: Context, here: &mut Here<'_>) {
-        if self.target.is_some_and(|target| self.predicted() + MARGIN < target) {
+        if self.target.is_some_and(|target| self.predicted() + MARGIN < target) && self.stays_under_target(context) {
             return self.end(context, State::Done);
         }
         if let Some((db, queue)) = self.survey.pop_front() {
@@ -361,9 +208,6 @@ impl Run {
         }
         if self.request.mode == Mode::Remove {
             self.used = used_memory(context);
-            if self.used.saturating_add(self.portion) < self.purged_at {
-                self.purge(context);
-            }
         }
     }
 
@@ -378,7 +222,7 @@ impl Run {
         if store.kind(&keys.meta) != Kind::Hash || !here.may(touched.map(Vec::as_slice), Access::Write) {
             return;
         }
-        let priority = profiles::limits(context, &queue, &keys).priority.unwrap_or(NO_PRIORITY);
+        let priority = profiles::limits(context, &queue).priority.unwrap_or(NO_PRIORITY);
         let finished = store.len(&keys.completed) + store.len(&keys.failed);
         self.rows.push(Row { db, queue, priority, finished, went: Went::default(), error: None });
     }
@@ -439,6 +283,11 @@ impl Run {
         self.at += 1;
     }
 
+    /// Enough was freed since pages were last given back.
+    fn is_purge_due(&self) -> bool {
+        self.request.mode == Mode::Remove && self.used.saturating_add(self.portion) < self.purged_at
+    }
+
     fn purge(&mut self, context: Context) {
         self.purged_at = self.used;
         let start = Instant::now();
@@ -447,7 +296,7 @@ impl Run {
         self.portion = next_portion(self.portion, start.elapsed(), config::slice());
     }
 
-    fn end(&mut self, context: Context, state: State) {
+    pub(super) fn end(&mut self, context: Context, state: State) {
         let before = context.db();
         self.settle(context);
         context.select(before);
@@ -482,22 +331,6 @@ impl Run {
             ("took-ms", self.took_ms.into()),
             ("plan", Reply::Array(plan)),
             ("done", Reply::Bool(self.state == State::Done)),
-        ])
-    }
-}
-
-impl Row {
-    fn reply(&self) -> Reply {
-        map([
-            ("queue", Reply::bulk(self.queue.as_bytes())),
-            ("db", Reply::Integer(i64::from(self.db))),
-            ("priority", Reply::count(self.priority.into())),
-            ("completed", self.went.completed.into()),
-            ("failed", self.went.failed.into()),
-            ("events", self.went.events.into()),
-            ("logs", self.went.logs.into()),
-            ("bytes-freed", self.went.bytes().into()),
-            ("error", self.error.as_deref().map_or(Reply::Null, Reply::from)),
         ])
     }
 }
