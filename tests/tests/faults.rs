@@ -2,7 +2,7 @@
 
 use bull_tests::soak::kills::{Keeping, kills};
 use bull_tests::soak::trims::{self, Wanted};
-use bull_tests::soak::{calls, faults, torn};
+use bull_tests::soak::{calls, faults, memory, torn};
 
 #[test]
 fn kills_lose_no_acknowledged_job() {
@@ -36,7 +36,21 @@ fn pauses_reloads_and_resyncs_change_nothing() {
 
 #[test]
 fn memory_comes_back() {
-    println!("{}", faults::memory(8, 5000, 14).markdown());
+    println!("{}", memory::memory(8, 14).markdown());
+}
+
+#[test]
+fn swapped_policies_leave_nothing() {
+    println!("{}", memory::swapped(6, 19).markdown());
+}
+
+#[test]
+fn a_leak_would_show() {
+    // A key of 4 KB a round takes 5 KB of the allocator, its name and place some bytes more; a table that grows on the way adds to it.
+    let measured = memory::measure(0, 10, 1000, |client, round| {
+        client.ok(&["SET", &format!("leak:{round}"), &"x".repeat(4096)]);
+    });
+    assert!((3500..20_000).contains(&measured.own.used), "{measured:?}");
 }
 
 #[test]

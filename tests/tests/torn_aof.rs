@@ -61,6 +61,36 @@ fn what_is_added_behind_a_torn_multi_outlives_the_next_start() {
     assert!(structure(&before, QUEUE).is_clean());
 }
 
+/// A kill while the file is written anew: half the MULTI is in the file before the last, which is fatal to servers. They
+/// cut it off all the same, and the start after that has all the rest.
+#[test]
+fn a_kill_in_the_middle_of_the_rewrite_costs_a_start_and_no_job() {
+    let mut server = Server::builder().plain().appendonly(true).start();
+    let mut ids = vec![add(&mut server.client(), QUEUE, "{}", &[])];
+    server.kill9();
+    let whole = fs::read(server.dir().join(FILE)).expect("the AOF");
+    let mut file = OpenOptions::new().append(true).open(server.dir().join(FILE)).expect("the AOF");
+    file.write_all(&torn()).expect("a file of ours");
+    // What came while the server wrote the file anew goes to the next one.
+    let folder = server.dir().join("appendonlydir");
+    let next = [encode(&["SELECT", "0"]), encode(&["RPUSH", "bull:q:wait", "later"])].concat();
+    fs::write(folder.join("appendonly.aof.2.incr.aof"), next).expect("a file of ours");
+    let manifest = folder.join("appendonly.aof.manifest");
+    let text = fs::read_to_string(&manifest).expect("the manifest");
+    fs::write(&manifest, format!("{text}file appendonly.aof.2.incr.aof seq 2 type i\n")).expect("a file of ours");
+    ids.push("later".to_owned());
+
+    let refused = server.try_start_again().expect_err("the file before the last was cut");
+    assert!(refused.contains("the truncated file is not the last file"), "{refused}");
+    let left = fs::read(server.dir().join(FILE)).expect("the AOF");
+    // Servers before Valkey 9.1 leave whole commands of it at the first start, and cut them off at the second.
+    assert!(left.starts_with(&whole), "more than the MULTI is gone");
+    if server.try_start_again().is_err() {
+        server.start_again();
+    }
+    assert_eq!(waiting(&mut server.client()), ids);
+}
+
 #[test]
 fn an_aof_that_is_whole_is_not_written_anew() {
     let mut server = Server::builder().plain().appendonly(true).start();

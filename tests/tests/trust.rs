@@ -1,8 +1,9 @@
-//! docs/trust.md says only what is so: its figures are those of the runs kept beside it, and the tests it names are there.
+//! docs/trust.md and the README say only what is so: its figures are those of the runs kept beside it, and the tests it names are there.
 
 use std::fs;
 
-use bull_tests::soak::report::{document, kept, put, tables};
+use bull_tests::soak::report::{document, kept, put, readme};
+use bull_tests::soak::tables::{summary, tables};
 use bull_tests::workspace;
 
 #[test]
@@ -11,6 +12,9 @@ fn the_figures_are_those_of_the_runs() {
     let runs = fs::read_to_string(kept()).expect("docs/trust.jsonl");
     let tables = tables(&runs).expect("lines of JSON");
     assert!(put(&text, &tables).expect("a place for the figures") == text, "run scripts/soak report");
+    let readme = fs::read_to_string(readme()).expect("README.md");
+    let summary = summary(&runs).expect("lines of JSON");
+    assert!(put(&readme, &summary).expect("a place for the figures") == readme, "run scripts/soak report");
     for failure in ["\"lost\":1", "\"doubled\":1", "\"diverged\":1", "\"crashes\":1"] {
         assert!(!runs.contains(failure), "a run has {failure}");
     }

@@ -1,5 +1,6 @@
 //! The long form of `tests/tests/faults.rs` and `fault_matrix.rs`: the same scenarios with more faults, for as long as asked.
-//! Each leaves a line in target/soak/results.jsonl, from which `soak report` writes the tables of docs/trust.md.
+//! Each leaves a line in target/soak/results.jsonl, from which `soak report` writes the tables of
+//! docs/trust.md and the README.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -7,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bull_tests::soak::kills::{Keeping, kills};
 use bull_tests::soak::trims::{self, Wanted};
-use bull_tests::soak::{HEADER, Row, Seed, calls, faults, matrix, pace, report, torn};
-use clap::{Parser, Subcommand};
+use bull_tests::soak::{HEADER, Row, Seed, calls, faults, matrix, memory, pace, report, torn};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// Faults under a real load, from a seed. Stops at the first job lost, doubled or torn.
 #[derive(Debug, Parser)]
@@ -40,6 +41,9 @@ enum What {
     Kills {
         #[arg(long, default_value_t = 200)]
         count: u64,
+        /// One way alone.
+        #[arg(long, value_enum)]
+        keeping: Option<Keeping>,
     },
     /// The rows of the fault matrix: disk, clock, links, roles, databases, children.
     Matrix {
@@ -57,8 +61,13 @@ enum What {
         #[arg(long, default_value_t = 100)]
         count: u64,
     },
-    /// Rounds of adding and trimming 5,000 jobs: the slope of used memory.
+    /// Rounds of adding and trimming 5,000 jobs: the slope of used memory, less that of a stock server beside it.
     Memory {
+        #[arg(long, default_value_t = 60)]
+        rounds: u64,
+    },
+    /// The same with 1,000 jobs and a policy that is replaced in each round.
+    Swaps {
         #[arg(long, default_value_t = 60)]
         rounds: u64,
     },
@@ -67,7 +76,7 @@ enum What {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
-    /// Writes the tables of docs/trust.md from what the runs left.
+    /// Writes the tables of docs/trust.md and the README from what the runs left.
     Report,
 }
 
@@ -80,18 +89,21 @@ fn scenarios(what: &What) -> Vec<Scenario> {
     match what.clone() {
         What::All => {
             let parts = [
-                What::Kills { count: 15 },
+                What::Kills { count: 15, keeping: None },
                 What::Roles { count: 10 },
                 What::Matrix { times: 2 },
                 What::Memory { rounds: 12 },
+                What::Swaps { rounds: 12 },
                 What::Truncate { bytes: 20_000, every: 30 },
                 What::Calls { count: 200_000 },
             ];
             parts.iter().flat_map(scenarios).collect()
         }
         What::Truncate { bytes, every } => vec![one("truncate", move |seed| torn::truncations(bytes, every, seed))],
-        What::Kills { count } => [Keeping::Always, Keeping::EverySecond, Keeping::Snapshots]
-            .into_iter()
+        What::Kills { count, keeping } => Keeping::value_variants()
+            .iter()
+            .copied()
+            .filter(|one| keeping.is_none_or(|only| only == *one))
             .map(|keeping| one("kills", move |seed| kills(count, seed, keeping)))
             .collect(),
         What::Matrix { times } => {
@@ -104,7 +116,8 @@ fn scenarios(what: &What) -> Vec<Scenario> {
             one("retention", move |seed| trims::trims(count, seed, Wanted::ByProfile)),
             one("disturbances", move |seed| faults::disturbances(3 * count, seed)),
         ],
-        What::Memory { rounds } => vec![one("memory", move |seed| faults::memory(rounds, 5000, seed))],
+        What::Memory { rounds } => vec![one("memory", move |seed| memory::memory(rounds, seed))],
+        What::Swaps { rounds } => vec![one("swaps", move |seed| memory::swapped(rounds, seed))],
         What::Pace { seconds } => vec![one("pace", move |seed| pace::pace(seconds, seed))],
         What::Report => vec![],
     }

@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use super::memory::used;
 use super::{Row, Seed};
 use crate::checks::{commands, faults};
 use crate::client::{Client, printable_words};
@@ -180,12 +181,6 @@ fn clear(client: &mut Client) {
     for name in NAMES {
         let _ = client.cmd(&["BULL.POLICY", "REMOVE", name]);
     }
-}
-
-fn used(client: &mut Client) -> i64 {
-    let info = client.ok(&["INFO", "memory"]).text();
-    let line = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("used_memory");
-    line.trim().parse().expect("a number")
 }
 
 fn call(random: &mut Seed, known: &[&(&str, &[&str])], component: &[u8]) -> Vec<Vec<u8>> {

@@ -104,7 +104,7 @@ pub fn failovers(count: u64, seed: u64) -> Row {
         thread::sleep(schedule.millis(0, 30));
         let to = servers[1].port().to_string();
         servers[1].wait_until("the replica follows", link_is_up);
-        let reply = servers[0].client().cmd(&["FAILOVER", "TO", "127.0.0.1", &to, "TIMEOUT", "5000"]);
+        let reply = servers[0].client().cmd(&["FAILOVER", "TO", "127.0.0.1", &to, "TIMEOUT", "15000"]);
         assert!(reply.error().is_none(), "FAILOVER, seed {seed}: {reply:?}");
         servers[1].wait_until("the replica is primary", |client| role(client) == "master");
         servers[0].wait_until("the primary is replica", |client| role(client) == "slave");
@@ -187,59 +187,4 @@ pub fn disturbances(count: u64, seed: u64) -> Row {
     must_equal("disturbances", seed, &dump, &Dump::take(&mut server.client()), ["before", "after the AOF reload"]);
     let note = format!("pauses, reloads, resyncs, SCRIPT FLUSH, AOF rewrites; {trimmed} trims, {checked} checks");
     row("disturbances", seed, count, &said, start, note)
-}
-
-/// Adds and trims `jobs` again and again: used memory must come back to where it was.
-pub fn memory(cycles: u64, jobs: u64, seed: u64) -> Row {
-    let start = Instant::now();
-    let server = Server::start();
-    let mut client = server.client();
-    // Everything waiting becomes completed, as a worker leaves it.
-    let finish = "local ids = redis.call('LRANGE', KEYS[1], 0, -1) redis.call('DEL', KEYS[1]) \
-        for _, id in ipairs(ids) do redis.call('ZADD', KEYS[2], 1, id) \
-        redis.call('HSET', KEYS[3] .. id, 'finishedOn', 1, 'returnvalue', 'null') end return #ids";
-    let mut used = Vec::new();
-    for cycle in 0..cycles {
-        for n in 0..jobs {
-            client.ok(&["BULL.ADD", QUEUE, "job", &format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(200))]);
-        }
-        let keys = ["wait", "completed", ""].map(|suffix| format!("{QUEUE}:{suffix}"));
-        client.ok(&["EVAL", finish, "3", &keys[0], &keys[1], &keys[2]]);
-        client.ok(&["BULL.TRIM", QUEUE, "COMPLETED", "0"]);
-        // Once the cap of the event stream is reached it is part of the floor.
-        if (cycle + 1) * jobs * 2 > 25_000 {
-            let info = client.ok(&["INFO", "memory"]).text();
-            let field = info.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("used_memory");
-            used.push(field.trim().parse::<i64>().expect("a number"));
-        }
-    }
-    assert!(used.len() > 2, "enough cycles to measure");
-    let (first, last) = (used[0], used[used.len() - 1]);
-    let grown = last - first;
-    assert!(grown < 256 * 1024, "used memory grew by {grown} bytes over {} cycles, seed {seed}", used.len());
-    let slope = slope(&used);
-    let note = format!("bytes a round; used_memory {first} -> {last} over {} rounds of {jobs} jobs", used.len());
-    let (acked, took) = (cycles * jobs, start.elapsed());
-    Row { scenario: "add and trim", seed, acked, took, slope: Some(slope), note, ..Row::default() }
-}
-
-/// The slope of the line through these points, by least squares, a step from one to the next.
-fn slope(points: &[i64]) -> i64 {
-    let count = points.len() as f64;
-    let mean = |of: &dyn Fn(usize) -> f64| (0..points.len()).map(of).sum::<f64>() / count;
-    let (x, y) = (mean(&|at| at as f64), mean(&|at| points[at] as f64));
-    let covered = mean(&|at| (at as f64 - x) * (points[at] as f64 - y));
-    (covered / mean(&|at| (at as f64 - x).powi(2))).round() as i64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::slope;
-
-    #[test]
-    fn a_slope_is_that_of_the_line() {
-        assert_eq!(slope(&[5, 15, 25, 35]), 10);
-        assert_eq!(slope(&[7, 7, 7]), 0);
-        assert_eq!(slope(&[0, 100, 0, 100, 0]), 0);
-    }
 }

@@ -5,27 +5,28 @@
 //! reply, but where a sync that takes long holds the write up: then up to two seconds may go. With RDB alone, what came
 //! after the last finished snapshot began may go.
 
+use std::fs;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::aof::history;
 use super::checks::{Checks, must_be_sound};
 use super::faults::{RATE, Trims, must_equal, row, verdict};
 use super::load::{Load, QUEUE};
 use super::oracle::judge;
 use super::{Row, Seed};
-use crate::{Client, Dump, Server};
+use crate::{Client, Dump, Server, workspace};
 
 /// The server holds a write up for a sync so long at most.
 const HELD_UP: Duration = Duration::from_secs(2);
 
-/// An acknowledgement goes through node and a pipe before it is heard here.
-const HEARD_LATE: Duration = Duration::from_millis(500);
-
 /// How the server keeps its data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Keeping {
+    /// AOF, appendfsync always.
     Always,
+    /// AOF, appendfsync everysec.
     EverySecond,
     /// Snapshots that the scenario asks for, and no AOF.
     Snapshots,
@@ -81,9 +82,11 @@ pub fn kills(count: u64, seed: u64, keeping: Keeping) -> Row {
             keeping == Keeping::EverySecond && persistence(&mut server.client(), "aof_pending_bio_fsync:") != "0";
         server.kill9();
         let killed = Instant::now();
+        // An acknowledgement goes through node and a pipe before it is heard here.
+        let heard = load.catch_up();
         match keeping {
-            Keeping::EverySecond if held_up => gaps.push((killed - HELD_UP, killed + HEARD_LATE)),
-            Keeping::Snapshots => gaps.push((saved, killed + HEARD_LATE)),
+            Keeping::EverySecond if held_up => gaps.push((killed - HELD_UP, heard)),
+            Keeping::Snapshots => gaps.push((saved, heard)),
             Keeping::Always | Keeping::EverySecond => {}
         }
         server.start_again();
@@ -103,7 +106,11 @@ pub fn kills(count: u64, seed: u64, keeping: Keeping) -> Row {
     let heard = std::mem::take(&mut said.heard);
     said.acked.retain(|n, _| !may_go(&heard[n]));
     let kept = said.acked.len() as u64;
-    verdict(scenario, seed, &judge(&dump, QUEUE, &said), &said);
+    let found = judge(&dump, QUEUE, &said);
+    if keeping != Keeping::Snapshots {
+        tell(&server, seed, &found.lost);
+    }
+    verdict(scenario, seed, &found, &said);
     must_be_sound(scenario, seed, &server);
     if keeping == Keeping::Snapshots {
         snapshot(&mut server.client());
@@ -130,6 +137,30 @@ fn mended(server: &Server) {
     server.wait_until("the AOF is written anew", |client| {
         ["aof_rewrite_in_progress:", "aof_rewrite_scheduled:"].iter().all(|field| persistence(client, field) == "0")
     });
+}
+
+/// What the event stream and the AOF say of jobs that are lost. The AOF stays in target/soak.
+fn tell(server: &Server, seed: u64, lost: &[String]) {
+    let files: Vec<_> = fs::read_dir(server.dir().join("appendonlydir")).into_iter().flatten().flatten().collect();
+    let kept = workspace().join(format!("target/soak/failed-{seed}"));
+    if !lost.is_empty() && fs::create_dir_all(&kept).is_ok() {
+        files.iter().for_each(|file| drop(fs::copy(file.path(), kept.join(file.file_name()))));
+        let _ = fs::write(kept.join("log"), server.log());
+        eprintln!("the AOF and the server's log are in {}", kept.display());
+    }
+    for id in lost.iter().take(3).filter_map(|line| line.rsplit(' ').next()) {
+        eprintln!("job {id}, by its events:");
+        for entry in server.client().ok(&["XRANGE", &format!("{QUEUE}:events"), "-", "+"]).items() {
+            let words = entry.items()[1].strings();
+            if words.iter().any(|word| word == id) {
+                eprintln!("  {} {}", entry.items()[0].text(), words.join(" "));
+            }
+        }
+        eprintln!("and by the AOF:");
+        for file in files.iter().filter(|file| file.path().extension().is_some_and(|end| end == "aof")) {
+            eprint!("{}", fs::read(file.path()).map_or(String::new(), |whole| history(&whole, QUEUE, id)));
+        }
+    }
 }
 
 /// A field of INFO persistence.

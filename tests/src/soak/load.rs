@@ -22,6 +22,8 @@ pub struct Said {
     pub refused: BTreeMap<u64, String>,
     pub unknown: BTreeSet<u64>,
     pub ran: BTreeSet<u64>,
+    /// Answers to [`Load::catch_up`].
+    pub marks: u64,
     /// Nothing that can run was left at the end.
     pub drained: bool,
     /// What was left, by state, where it was not drained.
@@ -88,6 +90,22 @@ impl Load {
         }
     }
 
+    /// Waits until all that the server had answered when this was called is heard here. When that is so.
+    ///
+    /// # Panics
+    /// Where the load says nothing for 60 s.
+    pub fn catch_up(&self) -> Instant {
+        let marks = || self.said.lock().unwrap_or_else(PoisonError::into_inner).marks;
+        let (before, deadline) = (marks(), Instant::now() + Duration::from_secs(60));
+        let mut input = self.child.stdin.as_ref().expect("a pipe");
+        input.write_all(b"mark\n").expect("the load reads");
+        while marks() == before {
+            assert!(Instant::now() < deadline, "the load says nothing\n{}", self.standstill());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Instant::now()
+    }
+
     /// Why nothing goes on: the load's process, what it said, and what its server says.
     fn standstill(&self) -> String {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
@@ -151,6 +169,7 @@ fn hear(said: &mut Said, line: &str) {
         ("P", Some(n)) => {
             said.ran.insert(n);
         }
+        ("MARK", _) => said.marks += 1,
         ("DRAINED", _) => said.drained = true,
         ("LEFT", _) => said.left = rest,
         _ => {}

@@ -4,16 +4,19 @@
 //! Each scenario starts its own servers, ends by itself, and panics with its seed where a job was lost, doubled or torn,
 //! where two copies differ, or where a server died without being told to.
 
+pub mod aof;
 pub mod calls;
 pub mod checks;
 pub mod faults;
 pub mod kills;
 pub mod load;
 pub mod matrix;
+pub mod memory;
 pub mod oracle;
 pub mod pace;
 pub mod proxy;
 pub mod report;
+pub mod tables;
 pub mod torn;
 pub mod trims;
 
@@ -31,7 +34,7 @@ pub struct Row {
     pub doubled: u64,
     /// Torn jobs, orphans, or keys in which two copies differ.
     pub diverged: u64,
-    /// Growth of used memory, bytes an hour or a round, as the note says.
+    /// Growth of used memory a round, bytes: what the module adds to that of the stock server beside it.
     pub slope: Option<i64>,
     /// What a probe saw, without and with the load, as the report reads it.
     pub probe: Option<serde_json::Value>,

@@ -34,7 +34,7 @@ pub fn pace(seconds: u64, seed: u64) -> Row {
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut swaps = 0;
     while Instant::now() < end {
-        load_policy(&mut client, "swapped", &["QUEUES", QUEUE], &guests::versioned(swaps));
+        load_policy(&mut client, "swapped", &["QUEUES", QUEUE], &guests::admitting(swaps));
         swaps += 1;
         thread::sleep(schedule.millis(400, 600));
     }
@@ -42,6 +42,9 @@ pub fn pace(seconds: u64, seed: u64) -> Row {
     let trimmed = trims.stop();
     let said = load.stop();
     server.assert_alive();
+    // A third of the rate: a machine that others use too.
+    let least = seconds * u64::from(RATE) / 3;
+    assert!(said.acked.len() as u64 > least, "only {} jobs came in {seconds} s, seed {seed}", said.acked.len());
     let note =
         format!("{trimmed} trims, {swaps} policies loaded; own part of the longest wait {:.2} ms", ms(loaded.own));
     let probe = json!([seen("at rest", &idle), seen("under load", &loaded)]);

@@ -1,8 +1,7 @@
-//! What the runs of `scripts/soak` and `scripts/fuzz` leave behind, a line of JSON each, and the tables of docs/trust.md
-//! that are written from them. Nothing in those tables is written by hand: `tests/tests/docs.rs` compares.
+//! What the runs of `scripts/soak` and `scripts/fuzz` leave behind, a line of JSON each, and where the tables go that are made
+//! of them: docs/trust.md and the README. Nothing in those is written by hand: `tests/tests/trust.rs` compares.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,12 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::Row;
+use super::tables::{summary, tables};
 use crate::{engine, workspace};
 
-/// The tables stand between these lines of docs/trust.md.
-const MARKS: [&str; 2] = ["<!-- figures: scripts/soak report -->", "<!-- end of figures -->"];
-/// Seeds that a row of the table names.
-const SEEDS: usize = 4;
+/// The tables stand between these lines.
+pub const MARKS: [&str; 2] = ["<!-- figures: scripts/soak report -->", "<!-- end of figures -->"];
 
 /// Where runs leave their lines.
 pub fn results() -> PathBuf {
@@ -32,6 +30,11 @@ pub fn kept() -> PathBuf {
 /// The document with the tables.
 pub fn document() -> PathBuf {
     workspace().join("docs/trust.md")
+}
+
+/// The document with the summary.
+pub fn readme() -> PathBuf {
+    workspace().join("README.md")
 }
 
 /// Adds the line of a run that ended well, or of one that found something, to [`results`].
@@ -71,7 +74,7 @@ pub fn record(scenario: &str, outcome: &Result<Row, String>) {
     writeln!(file, "{}", Value::Object(line.clone())).expect("target can be written");
 }
 
-/// Takes the runs' lines over into [`kept`] and writes the tables. Says how many lines came.
+/// Takes the runs' lines over into [`kept`] and writes the tables and the summary. Says how many lines came.
 ///
 /// # Errors
 /// A file that cannot be read or written, or a line that is no JSON.
@@ -83,9 +86,11 @@ pub fn write() -> Result<usize, String> {
     let came: Vec<&str> = new.lines().filter(|line| !line.is_empty() && !there.contains(line)).collect();
     let all = old.lines().chain(came.iter().copied()).map(|line| format!("{line}\n")).collect::<String>();
     let document_text = put(&text(&document())?, &tables(&all)?)?;
+    let readme_text = put(&text(&readme())?, &summary(&all)?)?;
     let save = |path: &Path, text: &str| fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
     save(&kept(), &all)?;
     save(&document(), &document_text)?;
+    save(&readme(), &readme_text)?;
     Ok(came.len())
 }
 
@@ -94,136 +99,10 @@ pub fn write() -> Result<usize, String> {
 /// # Errors
 /// Where it has no place for them.
 pub fn put(document: &str, tables: &str) -> Result<String, String> {
-    let missing = || format!("docs/trust.md has no lines {MARKS:?}");
+    let missing = || format!("the document has no lines {MARKS:?}");
     let (before, rest) = document.split_once(MARKS[0]).ok_or_else(missing)?;
     let (_, after) = rest.split_once(MARKS[1]).ok_or_else(missing)?;
     Ok(format!("{before}{}\n\n{tables}\n{}{after}", MARKS[0], MARKS[1]))
-}
-
-/// All runs of one scenario on one engine.
-#[derive(Default)]
-struct Sum {
-    runs: u64,
-    failed: u64,
-    sums: [u64; 7],
-    seeds: Vec<u64>,
-    note: String,
-    slope: Option<i64>,
-    seconds: u64,
-}
-
-/// What is summed up, in the order of the table's columns.
-const SUMMED: [&str; 7] = ["faults", "acked", "lost", "doubled", "diverged", "crashes", "executions"];
-
-/// The tables, from lines of JSON.
-///
-/// # Errors
-/// A line that is no JSON.
-pub fn tables(lines: &str) -> Result<String, String> {
-    let mut sums: BTreeMap<(String, String), Sum> = BTreeMap::new();
-    let mut probes: BTreeMap<String, Value> = BTreeMap::new();
-    let (mut dates, mut machines, mut commits) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for line in lines.lines() {
-        let run: Value = serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))?;
-        let text = |name: &str| run[name].as_str().unwrap_or_default().to_owned();
-        dates.insert(text("date"));
-        machines.insert(text("machine"));
-        commits.insert(text("commit"));
-        if !run["probe"].is_null() {
-            probes.insert(text("engine"), run["probe"].clone());
-        }
-        let sum = sums.entry((text("scenario"), text("engine"))).or_default();
-        sum.runs += 1;
-        sum.failed += u64::from(run["failed"].is_string());
-        for (at, name) in SUMMED.iter().enumerate() {
-            sum.sums[at] += run[*name].as_u64().unwrap_or(0);
-        }
-        sum.seconds += run["seconds"].as_u64().unwrap_or(0);
-        sum.seeds.extend(run["seed"].as_u64());
-        if !text("note").is_empty() {
-            sum.note = text("note");
-        }
-        sum.slope = run["slope"].as_i64().or(sum.slope);
-    }
-    let between = match (dates.first(), dates.last()) {
-        (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
-        (first, _) => first.cloned().unwrap_or_default(),
-    };
-    let list = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(", ");
-    let mut out = format!("{}; {between}; commits {}.\n", list(&machines), list(&commits));
-    out += "\n| scenario | engine | runs | of these failed | faults or calls | acknowledged jobs | lost | doubled \
-            | diverged or torn | crashes | slope, bytes | seconds | seeds | latest |\n\
-            |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
-    for ((scenario, engine), sum) in sums.iter().filter(|(_, sum)| sum.sums[6] == 0) {
-        let [faults, acked, lost, doubled, diverged, crashes, _] = sum.sums.map(grouped);
-        let slope = sum.slope.map_or(String::new(), |slope| slope.to_string());
-        let _ = writeln!(
-            out,
-            "| {scenario} | {engine} | {} | {} | {faults} | {acked} | {lost} | {doubled} | {diverged} | {crashes} | {slope} | {} | {} | {} |",
-            sum.runs,
-            sum.failed,
-            sum.seconds,
-            seeds(&sum.seeds),
-            sum.note
-        );
-    }
-    out += &probe_table(&probes);
-    out += "\n| fuzzer | runs | of these failed | executions | seconds | seeds |\n|---|---|---|---|---|---|\n";
-    for ((scenario, _), sum) in sums.iter().filter(|(_, sum)| sum.sums[6] > 0) {
-        let (runs, executions) = (sum.runs, grouped(sum.sums[6]));
-        let _ = writeln!(
-            out,
-            "| {scenario} | {runs} | {} | {executions} | {} | {} |",
-            sum.failed,
-            sum.seconds,
-            seeds(&sum.seeds)
-        );
-    }
-    Ok(out)
-}
-
-fn probe_table(probes: &BTreeMap<String, Value>) -> String {
-    if probes.is_empty() {
-        return String::new();
-    }
-    let mut out = "\nA PING a millisecond beside it, milliseconds:\n\n\
-        | engine | | samples | p50 | p99 | p99.9 | max |\n|---|---|---|---|---|---|---|\n"
-        .to_owned();
-    for (engine, probe) in probes {
-        for what in probe.as_array().into_iter().flatten() {
-            let ms = |name: &str| format!("{:.2}", what[name].as_f64().unwrap_or(f64::NAN) / 1000.0);
-            let _ = writeln!(
-                out,
-                "| {engine} | {} | {} | {} | {} | {} | {} |",
-                what["what"].as_str().unwrap_or_default(),
-                what["samples"],
-                ms("p50"),
-                ms("p99"),
-                ms("p999"),
-                ms("max")
-            );
-        }
-    }
-    out
-}
-
-fn seeds(seeds: &[u64]) -> String {
-    let named: Vec<String> = seeds.iter().take(SEEDS).map(u64::to_string).collect();
-    let rest = seeds.len().saturating_sub(SEEDS);
-    named.join(", ") + &(if rest > 0 { format!(" and {rest} more") } else { String::new() })
-}
-
-/// 65536 as 65,536.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 fn said(program: &str, args: &[&str]) -> String {
@@ -231,7 +110,13 @@ fn said(program: &str, args: &[&str]) -> String {
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
+/// What was run: `BULL_COMMIT` where `BULL_MODULE` is an older build than the tree.
 fn commit() -> String {
+    let given = std::env::var("BULL_COMMIT").ok().filter(|commit| !commit.is_empty());
+    given.unwrap_or_else(head)
+}
+
+fn head() -> String {
     said("git", &["rev-parse", "--short", "HEAD"])
 }
 
@@ -262,21 +147,6 @@ fn date() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const RUNS: &str = r#"{"date":"2026-11-24","machine":"m","commit":"a","engine":"e","scenario":"kills","seed":1,"faults":1000,"acked":5,"seconds":2,"note":"old"}
-{"date":"2026-11-25","machine":"m","commit":"b","engine":"e","scenario":"kills","seed":2,"faults":234,"acked":6,"seconds":3,"note":"new"}
-{"date":"2026-11-25","machine":"m","commit":"b","engine":"e","scenario":"kills","failed":"the server crashed","crashes":1}
-{"date":"2026-11-25","machine":"m","commit":"b","engine":"host","scenario":"options","seed":3,"executions":1234567,"seconds":20}
-"#;
-
-    #[test]
-    fn runs_are_summed_up_and_failures_are_not_hidden() {
-        let text = tables(RUNS).expect("lines of JSON");
-        assert!(text.contains("| kills | e | 3 | 1 | 1,234 | 11 | 0 | 0 | 0 | 1 |  | 5 | 1, 2 | new |"), "{text}");
-        assert!(text.contains("| options | 1 | 0 | 1,234,567 | 20 | 3 |"), "{text}");
-        assert!(text.contains("2026-11-24 to 2026-11-25; commits a, b"), "{text}");
-        assert!(tables("no JSON").is_err());
-    }
 
     #[test]
     fn tables_go_where_the_marks_are() {

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::aof::good_ends;
 use super::checks::must_be_sound_by;
 use super::load::{Load, QUEUE};
 use super::oracle::structure;
@@ -280,61 +281,13 @@ fn end_of(ends: &[usize], length: usize) -> usize {
     ends[ends.partition_point(|end| *end <= length) - 1]
 }
 
-/// Where commands end that are outside of a MULTI, and where MULTIs end; the beginning too.
-///
-/// # Panics
-/// Where this is no AOF of commands.
-fn good_ends(whole: &[u8]) -> Vec<usize> {
-    let mut ends = vec![0];
-    let (mut at, mut multi) = (0, false);
-    while at < whole.len() {
-        let name = command(whole, &mut at);
-        match name.to_ascii_uppercase().as_slice() {
-            b"MULTI" => multi = true,
-            b"EXEC" => multi = false,
-            _ => {}
-        }
-        if !multi {
-            ends.push(at);
-        }
-    }
-    ends
-}
-
-/// The name of the command at `at`, which moves behind it.
-fn command<'a>(whole: &'a [u8], at: &mut usize) -> &'a [u8] {
-    let count = number(whole, b'*', at);
-    let mut name = &whole[..0];
-    for word in 0..count {
-        let length = number(whole, b'$', at);
-        if word == 0 {
-            name = &whole[*at..*at + length];
-        }
-        *at += length + 2;
-    }
-    name
-}
-
-fn number(whole: &[u8], kind: u8, at: &mut usize) -> usize {
-    let line = whole[*at..].split(|byte| *byte == b'\r').next().unwrap_or_default();
-    assert_eq!(line.first(), Some(&kind), "not an AOF at byte {at}");
-    *at += line.len() + 2;
-    std::str::from_utf8(&line[1..]).ok().and_then(|text| text.parse().ok()).expect("a number of an AOF")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::encode;
 
     #[test]
-    fn a_multi_ends_where_its_exec_does() {
-        let set: Vec<u8> = encode(&["SET", "a", "1"]);
-        let whole = [set.clone(), encode(&["MULTI"]), set.clone(), encode(&["EXEC"]), set.clone()].concat();
-        let ends = good_ends(&whole);
-        assert_eq!(ends, [0, set.len(), whole.len() - set.len(), whole.len()]);
-        assert_eq!(end_of(&ends, whole.len() - 1), whole.len() - set.len());
-        assert_eq!(end_of(&ends, whole.len() - set.len() - 1), set.len());
-        assert_eq!(end_of(&ends, set.len()), set.len());
+    fn a_cut_falls_back_to_the_end_before_it() {
+        let ends = [0, 27, 90];
+        assert_eq!([0, 26, 27, 89, 90, 91].map(|length| end_of(&ends, length)), [0, 0, 27, 27, 90, 90]);
     }
 }

@@ -86,7 +86,7 @@ pub fn trims(count: u64, seed: u64, wanted: Wanted) -> Row {
             _ => {}
         }
         let to = servers[1].port().to_string();
-        let reply = client.cmd(&["FAILOVER", "TO", "127.0.0.1", &to, "TIMEOUT", "5000"]);
+        let reply = client.cmd(&["FAILOVER", "TO", "127.0.0.1", &to, "TIMEOUT", "15000"]);
         assert!(reply.error().is_none(), "FAILOVER, seed {seed}: {reply:?}");
         servers[1].wait_until("the replica is primary", |client| role(client) == "master");
         servers[0].wait_until("the primary is replica", |client| role(client) == "slave");

@@ -17,6 +17,8 @@ use crate::{Dump, Reply, Server, engine};
 const HOUR_MS: u64 = 3_600_000;
 /// Jumps for each of `times`.
 const JUMPS: u64 = 8;
+/// Events that the policy's ticks leave.
+const EVENTS: u64 = 100;
 /// Seconds from the true time; zero among them.
 const OFFSETS: [i64; 9] = [0, 1, -1, 3600, -3600, 86_400, -86_400, 2_592_000, -2_592_000];
 
@@ -41,7 +43,12 @@ pub fn clock(times: u64, seed: u64) -> Row {
         .env("BULL_CLOCK", clock.display().to_string())
         .start();
     let mut client = server.client();
-    load_policy(&mut client, "ticking", &[], &wishing(&[Wish::TrimEvents { queue: QUEUE.into(), keep: 100 }]).build());
+    load_policy(
+        &mut client,
+        "ticking",
+        &[],
+        &wishing(&[Wish::TrimEvents { queue: QUEUE.into(), keep: EVENTS }]).build(),
+    );
     let mut jobs = 0;
     for _ in 0..JUMPS * times {
         let offset = OFFSETS[schedule.within(0, OFFSETS.len() as u64) as usize];
@@ -49,6 +56,10 @@ pub fn clock(times: u64, seed: u64) -> Row {
         jobs += after_jump(&server, offset, seed);
         server.assert_alive();
     }
+    // A tick may yet be due; behind it nothing writes.
+    server.wait_until("the last tick has trimmed", |client| {
+        client.ok(&["XLEN", &format!("{QUEUE}:events")]).int() <= EVENTS as i64
+    });
     let dump = Dump::take(&mut client);
     server.kill9();
     server.start_again();

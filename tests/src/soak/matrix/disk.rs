@@ -95,6 +95,10 @@ fn full_aof(schedule: &mut Seed, seed: u64) -> u64 {
     until_refused(&mut client, schedule, &mut said, seed);
     server.free_disk();
     goes_on(&mut server, schedule, &mut said, seed);
+    // With everysec a write waits up to two seconds for a sync that takes long.
+    server.wait_until("all is in the AOF", |client| {
+        client.ok(&["INFO", "persistence"]).text().contains("aof_buffer_length:0\r")
+    });
     server.kill9();
     server.start_again();
     let dump = Dump::take(&mut server.client());

@@ -62,6 +62,9 @@ pub fn links(times: u64, seed: u64) -> Row {
     let checked = checks.stop("links", seed);
     let trimmed = trims.stop();
     let said = load.stop();
+    // A link that breaks while the copies are read would be no fault of theirs.
+    let all = replicas.iter().chain([&server]);
+    all.for_each(|server| drop(server.client().ok(&["CONFIG", "SET", "repl-timeout", "60"])));
     replicas.iter().for_each(|replica| replica.wait_until("the link is up", link_is_up));
     let mut client = server.client();
     await_replicas(&mut client, 2, seed);

@@ -52,7 +52,7 @@ pub fn roles(times: u64, seed: u64) -> Row {
         // While the timer of both still runs.
         std::thread::sleep(schedule.millis(0, 150));
         let mut client = servers[0].client();
-        client.ok(&["CLIENT", "PAUSE", "5000", "WRITE"]);
+        client.ok(&["CLIENT", "PAUSE", "60000", "WRITE"]);
         let offset = |client: &mut Client| {
             let info = client.ok(&["INFO", "replication"]).text();
             info.lines().find_map(|line| line.strip_prefix("master_repl_offset:").map(str::to_owned))
