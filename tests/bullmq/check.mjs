@@ -185,20 +185,22 @@ async function live() {
     scene.work(CHILDREN, run);
     const until = Date.now() + 1000 * Number(args.seconds);
     let [n, checks, examined] = [0, 0, 0];
+    // Longer where a busy machine leaves time for a few checks only.
+    const going = () => Date.now() < until || checks < 20;
     const producing = Array.from({ length: 4 }, async () => {
-      while (Date.now() < until) {
+      while (going()) {
         await produce(queues, flows, (n += 1));
         await pause(random(5));
       }
     });
     const meddling = queues.map(async (queue) => {
-      while (Date.now() < until) {
+      while (going()) {
         await meddle(queue);
         await pause(random(40));
       }
     });
     const checking = queues.map(async (queue) => {
-      while (Date.now() < until) {
+      while (going()) {
         const report = await check(queue.name);
         assertSound(report, `check ${checks} of ${queue.name}`);
         checks += 1;
@@ -206,7 +208,6 @@ async function live() {
       }
     });
     await Promise.all([...producing, ...meddling, ...checking]);
-    assert.ok(checks >= 20, `only ${checks} checks beside ${n} jobs`);
     for (const queue of queues) {
       await queue.resume();
       if (major > 4) for (const { key } of await queue.getJobSchedulers()) await queue.removeJobScheduler(key);

@@ -83,7 +83,7 @@ async function produce(queue) {
     }
     // Workers finish jobs while most of memory fills, and what is added then is there to be lost: few enough that there is
     // room for their results and events afterwards, some 900 bytes each.
-    held ||= (await memory()) > limit - ROOM / 6;
+    held ||= (await memory()) > limit - ROOM / 8;
     while (!full && !held && (await unfinished([queue])) > 1000) await pause(10);
   }
 }

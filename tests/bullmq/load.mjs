@@ -9,7 +9,8 @@
 //   R n text     refused by the server       U n      the connection broke: unknown
 //   P n          a worker runs it
 //
-// "stop" on stdin ends the producers; the load ends when nothing that can run is left, at the latest after 60 s.
+// "stop" on stdin ends the producers; the load ends when nothing that can run is left, at the latest after 60 s. "mark" is
+// answered by MARK when all that had come over the connections by then was told.
 import { createInterface } from 'node:readline';
 import Redis from 'ioredis';
 import { Queue, Worker } from 'bullmq';
@@ -23,7 +24,9 @@ const args = options({
   seconds: { type: 'string', default: '600' },
 });
 const base = `${args.prefix}:${args.name}`;
-const working = { host: args.host, port: args.port, maxRetriesPerRequest: null, retryStrategy: () => 20 };
+// ioredis looks again after a second where a server still loads its file.
+const again = { retryStrategy: () => 20, maxLoadingRetryTime: 20 };
+const working = { host: args.host, port: args.port, maxRetriesPerRequest: null, ...again };
 // What a producer sent and got no answer to is unknown: sending it again would double it.
 const settings = { ...working, autoResendUnfulfilledCommands: false };
 
@@ -58,6 +61,8 @@ const queue = new Queue(args.name, { connection, prefix: args.prefix });
 queue.on('error', () => {});
 const direct = watched(redis);
 const through = watched(connection);
+// Two kills in the moment that a worker takes a job are too many by default: BullMQ fails it, and it never runs.
+const enough = { maxStalledCount: 1_000_000 };
 const worker = new Worker(
   args.name,
   async (job) => {
@@ -66,7 +71,7 @@ const worker = new Worker(
     if (job.data.fails) throw new Error('on purpose');
     return { done: job.data.n };
   },
-  { connection: working, prefix: args.prefix, concurrency: 8, lockDuration: 2000, stalledInterval: 1000 },
+  { connection: working, prefix: args.prefix, concurrency: 8, lockDuration: 2000, stalledInterval: 1000, ...enough },
 );
 worker.on('error', (error) => process.env.LOAD_DEBUG && console.error('worker', error.message));
 
@@ -145,7 +150,11 @@ async function drained() {
   return left;
 }
 
-createInterface({ input: process.stdin }).on('line', () => (stopping = true));
+createInterface({ input: process.stdin }).on('line', (line) => {
+  // A round of the event loop later: what came together with this line is read as well.
+  if (line === 'mark') setTimeout(() => say('MARK'), 20);
+  else stopping = true;
+});
 const limit = setTimeout(() => (stopping = true), Number(args.seconds) * 1000);
 await produce();
 clearTimeout(limit);

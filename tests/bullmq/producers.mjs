@@ -11,8 +11,8 @@
 //   R kind n,n… text   an error          U kind n,n… text  the connection broke: unknown
 //   P n           a worker runs it       E text            the worker's own error
 //
-// With --seconds, producers go on for as long and "stop" on stdin ends them. The end is DRAINED when the worker has found
-// nothing to do any more, else LEFT.
+// With --seconds, producers go on for as long and "stop" on stdin ends them. "mark" there is answered by MARK, behind all that
+// was told before. The end is DRAINED when the worker has found nothing to do any more, else LEFT.
 import { createInterface } from 'node:readline';
 import Redis from 'ioredis';
 import { options } from './lib.mjs';
@@ -30,12 +30,15 @@ const { FlowProducer, Queue, Worker } = await import(args.client);
 const prefix = args.prefix;
 const opened = [];
 
-/** A connection; what was sent and got no answer is not sent again, as that would double it. */
+/**
+ * A connection; what was sent and got no answer is not sent again, as that would double it. A Worker's is taken without a look
+ * at the cluster's state: where that look fails, connect() of ioredis 5.11 never settles.
+ */
 function connect(worker = false) {
   const settings = { maxRetriesPerRequest: null, autoResendUnfulfilledCommands: worker };
   const node = { host: args.host, port: args.port };
   const redis = args.cluster
-    ? new Redis.Cluster([node], { redisOptions: settings, clusterRetryStrategy: () => 20 })
+    ? new Redis.Cluster([node], { redisOptions: settings, clusterRetryStrategy: () => 20, enableReadyCheck: !worker })
     : new Redis({ ...node, ...settings, retryStrategy: () => 20 });
   redis.on('error', () => {});
   opened.push(redis);
@@ -105,7 +108,10 @@ const worker = new Worker(
 worker.on('error', (error) => say(`${lost(error) ? 'L' : 'E'} ${error.message}`));
 worker.on('failed', (_, error) => say(`E a job failed: ${error.message}`));
 
-createInterface({ input: process.stdin }).on('line', () => (stopping = true));
+createInterface({ input: process.stdin }).on('line', (line) => {
+  if (line === 'mark') say('MARK');
+  else stopping = true;
+});
 const limit = args.seconds && setTimeout(() => (stopping = true), Number(args.seconds) * 1000);
 const each = Object.keys(kinds).flatMap((kind) => Array(Number(args.producers)).fill(kind));
 await Promise.all(each.map(produce));

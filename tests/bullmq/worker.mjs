@@ -154,7 +154,7 @@ const added = [
   ['standard, worker waits already', several({}), { events: PLAINLY, early: true }],
   ['delayed by 50 ms', several({ delay: 50 }), { events: DELAYED }],
   ['delayed by 50 ms, worker waits already', several({ delay: 50 }), { events: DELAYED, early: true }],
-  ['delayed, later then sooner', several({ delay: 250 }, { delay: 50 }), { events: DELAYED, order: [1, 0], early: true }],
+  ['delayed, later then sooner', several({ delay: 1500 }, { delay: 50 }), { events: DELAYED, order: [1, 0], early: true }],
   ['prioritized', several({ priority: 9 }, { priority: 1 }, { priority: 9 }, { priority: 5 }), { events: PLAINLY, order: [1, 3, 0, 2] }],
   ['prioritized, worker waits already', several({ priority: 3 }), { events: PLAINLY, early: true }],
   ['lifo', several({ lifo: true }, { lifo: true }, {}, { lifo: true }), { events: PLAINLY, order: [3, 1, 0, 2] }],

@@ -108,8 +108,11 @@ async def run(job, _token):
 
 
 def until_told(loop):
-    if sys.stdin.readline():
-        loop.call_soon_threadsafe(stopping.set)
+    for line in sys.stdin:
+        if line.strip() == "mark":
+            loop.call_soon_threadsafe(say, "MARK")
+        else:
+            loop.call_soon_threadsafe(stopping.set)
 
 
 async def main():

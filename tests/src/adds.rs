@@ -9,6 +9,7 @@ pub struct Add {
     parent: Option<String>,
     scheduler: Option<String>,
     options: Vec<(&'static str, u32)>,
+    id: String,
     name: String,
     data: String,
 }
@@ -34,6 +35,7 @@ impl Add {
             parent: None,
             scheduler: None,
             options: vec![],
+            id: String::new(),
             name: "job".into(),
             data: "{}".into(),
         }
@@ -42,6 +44,12 @@ impl Add {
     /// A standard job.
     pub fn standard(queue: &str) -> Add {
         Add::new(queue, STANDARD)
+    }
+
+    /// An id of the producer's choice.
+    pub fn id(mut self, id: &str) -> Add {
+        self.id = id.into();
+        self
     }
 
     /// The key of its parent.
@@ -88,7 +96,7 @@ impl Add {
     fn array(&self) -> Vec<u8> {
         let mut out = vec![0x9a];
         out.extend(text(&self.base));
-        out.extend(text(""));
+        out.extend(text(&self.id));
         out.extend(text(&self.name));
         out.push(0xcb);
         out.extend(1_795_000_000_000_f64.to_be_bytes());

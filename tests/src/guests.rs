@@ -172,6 +172,11 @@ pub fn admit_all() -> Vec<u8> {
     Guest::new("admit-all").build()
 }
 
+/// Admits everything and says that it is version `<n>.0.0`.
+pub fn admitting(n: u32) -> Vec<u8> {
+    Guest::new("admitting").version(&format!("{n}.0.0")).build()
+}
+
 /// Rejects everything with the reason `v<n>` and says that it is version `<n>.0.0`.
 pub fn versioned(n: u32) -> Vec<u8> {
     Guest::new("versioned").version(&format!("{n}.0.0")).rejecting(format!("v{n}").as_bytes()).build()

@@ -2,6 +2,7 @@
 //! a name and a volume of its own, and a change of all addresses. Ends its servers with the test.
 
 use std::fs;
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -14,6 +15,33 @@ use crate::engine;
 /// Nodes of the cluster.
 pub const NODES: u8 = 6;
 const BIN: &str = "deploy/kubernetes/bin";
+
+/// A program of the image that runs beside the test, and ends with it at the latest.
+#[derive(Debug)]
+pub struct Background(Child);
+
+impl Background {
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Waits for its end, which must be a success. What it said.
+    pub fn ended_well(mut self) -> String {
+        let mut said = String::new();
+        self.0.stdout.take().expect("its output").read_to_string(&mut said).expect("text");
+        self.0.stderr.take().expect("its output").read_to_string(&mut said).expect("text");
+        assert!(self.0.wait().expect("its end").success(), "{said}");
+        said
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // Both fail where it has ended, as it should have.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// Six pods.
 #[derive(Debug)]
@@ -154,10 +182,10 @@ impl Pods {
     }
 
     /// The same in the background.
-    pub fn spawn(&self, node: u8, program: &str, words: &[&str], settings: &[(&str, &str)]) -> Child {
+    pub fn spawn(&self, node: u8, program: &str, words: &[&str], settings: &[(&str, &str)]) -> Background {
         let mut command = self.program(node, program);
         command.args(words).envs(settings.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().expect("a program of the image")
+        Background(command.spawn().expect("a program of the image"))
     }
 
     /// What `probe` says: nothing for yes, its words for no.
@@ -204,7 +232,7 @@ impl Pods {
     pub fn init(&self, settings: &[(&str, &str)]) -> String {
         let nodes: Vec<String> = [1, 2, 3, 5, 6, 4].map(|node| format!("{}/{}", self.address(node), zone(node))).into();
         let nodes = nodes.join(" ");
-        let fixed = [("BULL_NODES", nodes.as_str()), ("BULL_PATIENCE", "30")];
+        let fixed = [("BULL_NODES", nodes.as_str()), ("BULL_PATIENCE", "120")];
         let settings: Vec<(&str, &str)> = fixed.iter().chain(settings).copied().collect();
         let output = self.run(1, "init", &[], &settings);
         assert!(output.status.success(), "{}", all(&output));

@@ -30,6 +30,8 @@ pub struct Said {
     /// Errors of the worker that are not about its connection.
     pub worker_errors: Vec<String>,
     pub drained: bool,
+    /// Answers to [`Producers::mark`].
+    pub marks: u64,
     /// Lines that are no facts.
     pub other: Vec<String>,
 }
@@ -52,6 +54,7 @@ impl Said {
             "E" => self.worker_errors.push(rest.to_owned()),
             // The worker's connection; it comes back by itself.
             "L" => {}
+            "MARK" => self.marks += 1,
             "DRAINED" => self.drained = true,
             _ => self.other.push(line.to_owned()),
         }
@@ -132,6 +135,14 @@ impl Producers {
         if let Some(pipe) = &mut self.child.stdin {
             let _ = pipe.write_all(b"stop\n");
         }
+    }
+
+    /// Asks for a mark: once [`Said::marks`] is one more, all that was sent before this call is told.
+    ///
+    /// # Panics
+    /// Where the producers have ended.
+    pub fn mark(&mut self) {
+        self.child.stdin.as_mut().expect("a pipe").write_all(b"mark\n").expect("producers that read");
     }
 
     /// Waits for the end.

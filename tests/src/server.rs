@@ -220,6 +220,19 @@ impl Server {
         }
     }
 
+    /// As [`Self::start_again`], where the server may refuse to start.
+    ///
+    /// # Errors
+    /// What its log says.
+    pub fn try_start_again(&mut self) -> Result<(), String> {
+        assert!(self.child.is_none(), "the server still runs");
+        let started = self.launch();
+        if started.is_err() {
+            self.kill9();
+        }
+        started
+    }
+
     /// Lifts the limit of [`Builder::full_disk_at`], for later starts too.
     ///
     /// # Panics
@@ -256,6 +269,14 @@ impl Server {
             assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}:\n{}", self.log_tail());
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until the server has logged `told`: what a tick or another thread logs comes after what it did.
+    ///
+    /// # Panics
+    /// With `told` where it is not there within 20 s.
+    pub fn wait_for_log(&self, told: &str) {
+        self.wait_until(&format!("the log tells: {told}"), |_| self.log().contains(told));
     }
 
     fn crashed(&self) -> bool {
@@ -400,9 +421,9 @@ impl Drop for Server {
     }
 }
 
-/// The bus of a cluster of one, which nobody calls: any port that is not taken by the tests' servers.
+/// The bus of a cluster of one, which nobody calls: a port that [`free_port`] gives to nobody.
 fn cluster_port(port: u16) -> u16 {
-    if port > u16::MAX - 10_000 { port - 10_000 } else { port + 10_000 }
+    port - 10_000
 }
 
 fn fresh_dir() -> PathBuf {
@@ -413,10 +434,20 @@ fn fresh_dir() -> PathBuf {
     dir
 }
 
-/// A port of loopback that nobody has at this moment.
+/// A port of loopback that nobody has at this moment. Below those that the system gives to connections, so that none of
+/// these takes it before it is used; given to nobody else of this process until all others were, so that no other test does.
+///
+/// # Panics
+/// Where all are taken.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-    listener.local_addr().expect("an address").port()
+    const FIRST: u32 = 30_000;
+    const COUNT: u32 = 2_700;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Tests of other processes begin elsewhere.
+    let start = std::process::id().wrapping_mul(997);
+    let candidates = (0..COUNT).map(|_| start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT + FIRST);
+    let mut ports = candidates.filter_map(|port| u16::try_from(port).ok());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port of loopback")
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 
 use bull_tests::deploy::{Site, password};
+use bull_tests::server::free_port;
 use bull_tests::{engine, workspace};
 
 /// Warnings about the host, which no configuration of the server takes away; deploy/README.md names their remedies.
@@ -14,14 +15,9 @@ const HOSTS: [&str; 4] = ["vm.overcommit_memory", "somaxconn", "Transparent Huge
 const COMPLAINTS: [&str; 6] = ["WARNING", "Warning", "rror", "nrecognized", "ailed", "deprecated"];
 
 fn port() -> String {
-    // The cluster bus is 10000 above.
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-        let port = listener.local_addr().expect("an address").port();
-        if port < 55000 {
-            return port.to_string();
-        }
-    }
+    // The cluster bus, 10000 above, has the port that is free; the one below must be so too.
+    let mut ports = std::iter::repeat_with(|| free_port() - 10_000);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("endless").to_string()
 }
 
 struct Booted {

@@ -1,5 +1,8 @@
 //! BULL.EMERGENCY: the least important queue first, no more than is needed, never an unfinished job, also over maxmemory.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use bull_tests::checks::now_ms;
 use bull_tests::clients::{node, output};
 use bull_tests::dump::assert_same;
@@ -193,8 +196,10 @@ fn it_can_be_watched_and_stopped_while_others_are_served() {
     assert_eq!(client.ok(&["BULL.EMERGENCY", "STATUS"]), Reply::Null);
     assert_eq!(client.cmd(&["BULL.EMERGENCY", "STOP"]).code().as_deref(), Some("ERR"));
     fill(&mut client, "bull:q", 60_000, 8 * DAY_MS);
+    // The shortest slices: it lasts for seconds.
+    client.ok(&["CONFIG", "SET", "bull.slice-us", "50"]);
     let mut other = server.client();
-    let run = std::thread::spawn(move || client.cmd(&["BULL.EMERGENCY"]));
+    let run = thread::spawn(move || client.cmd(&["BULL.EMERGENCY"]));
     while finished(&mut other, "bull:q") == 60_000 {}
     let status = other.ok(&["BULL.EMERGENCY", "STATUS"]);
     assert_eq!(status.get("state").expect("state").text(), "running");
@@ -220,6 +225,37 @@ fn it_can_be_watched_and_stopped_while_others_are_served() {
 }
 
 #[test]
+fn it_goes_on_where_others_take_memory_between_its_slices() {
+    let server = Server::start();
+    let mut client = server.client();
+    fill(&mut client, "bull:q", 30_000, 8 * DAY_MS);
+    // The shortest slices: others come between all pieces of work.
+    client.ok(&["CONFIG", "SET", "bull.slice-us", "50"]);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let mut other = server.client();
+        let over = &over;
+        scope.spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                other.ok(&["SETRANGE", "much", "300000", "x"]);
+                other.ok(&["DEL", "much"]);
+            }
+        });
+        let replies: Vec<Reply> = (0..20)
+            .map(|_| {
+                press(&mut client, 400_000);
+                client.ok(&["BULL.EMERGENCY"])
+            })
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        for reply in replies {
+            assert_eq!((field(&reply, "done"), field(&reply, "under-target")), (1, 1), "{reply:?}");
+        }
+    });
+    assert!(finished(&mut client, "bull:q") > 0, "all went: nothing says when it stops");
+}
+
+#[test]
 fn it_waits_while_clients_are_paused_and_reaches_the_replica() {
     let mut server = Server::builder().appendonly(true).start();
     let replica = Server::builder().with_module(false).replica_of(&server).start();
@@ -229,10 +265,10 @@ fn it_waits_while_clients_are_paused_and_reaches_the_replica() {
     let mut client = server.client();
     fill(&mut client, "bull:q", 30_000, 8 * DAY_MS);
     let mut other = server.client();
-    let run = std::thread::spawn(move || client.cmd(&["BULL.EMERGENCY"]));
+    let run = thread::spawn(move || client.cmd(&["BULL.EMERGENCY"]));
     while finished(&mut other, "bull:q") == 30_000 {}
     for _ in 0..10 {
-        other.ok(&["CLIENT", "PAUSE", "30", "WRITE"]);
+        other.ok(&["CLIENT", "PAUSE", "60000", "WRITE"]);
         let before = finished(&mut other, "bull:q");
         assert_eq!(finished(&mut other, "bull:q"), before, "a slice ran while clients were paused");
         other.ok(&["CLIENT", "UNPAUSE"]);

@@ -164,13 +164,17 @@ fn an_add_that_tells_much_counts_as_one_job_and_the_next_entry_counts_again() {
     let script = "redis.call('XADD', KEYS[8], '*', 'event', 'added', 'jobId', '1') \
         redis.call('XADD', KEYS[8], '*', 'event', 'waiting', 'jobId', '1') return '1'";
     let added = |client: &mut Client| client.ok(&["BULL.STATS", QUEUE]).get("added-total").expect("a count").int();
-    for jobs in 1..=3 {
-        client.ok(&Add::standard(QUEUE).eval(script));
+    // A job with an id of its own may be there already: what its script tells of is read.
+    for (jobs, id) in (1..=4).zip(["", "mine", "", "other"]) {
+        client.ok(&Add::standard(QUEUE).id(id).eval(script));
         assert_eq!(added(&mut client), jobs);
     }
-    // One that tells of no job, such as a duplicate, leaves nothing behind either.
-    client.ok(&Add::standard(QUEUE).eval("redis.call('XADD', KEYS[8], '*', 'event', 'duplicated') return '1'"));
-    client.ok(&["XADD", &format!("{QUEUE}:events"), "*", "event", "added", "jobId", "9"]);
+    // One that tells of no job, such as a duplicate, leaves nothing behind either, nor does one that tells nothing.
+    let duplicate = "redis.call('XADD', KEYS[8], '*', 'event', 'duplicated') return '1'";
+    client.ok(&Add::standard(QUEUE).id("mine").eval(duplicate));
+    client.ok(&Add::standard(QUEUE).eval("return '1'"));
     assert_eq!(added(&mut client), 4);
+    client.ok(&["XADD", &format!("{QUEUE}:events"), "*", "event", "added", "jobId", "9"]);
+    assert_eq!(added(&mut client), 5);
     server.assert_alive();
 }

@@ -3,7 +3,6 @@
 //! What a queue held at each moment comes from the server's own AOF, played again on a stock server.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use bull_tests::checks::load;
 use bull_tests::clients::Kind;
@@ -15,8 +14,6 @@ use bull_tests::{Client, Dump, Server, workspace};
 
 const LIMIT: i64 = 100;
 const PRODUCERS: u32 = 20;
-/// Several times what a slow machine of two cores takes.
-const BOUND: Duration = Duration::from_secs(90);
 
 fn rounds() -> u32 {
     std::env::var("GUARD_ROUNDS").ok().map_or(20, |text| text.parse().expect("GUARD_ROUNDS is a number"))
@@ -130,7 +127,6 @@ fn check_peaks(server: &Server, over: &[&Over]) {
 }
 
 fn run(plans: Vec<(Kind, String, usize, u16)>, cluster: bool) -> Vec<Over> {
-    let start = Instant::now();
     let loads: Vec<(Kind, String, usize, Producers)> = plans
         .into_iter()
         .map(|(kind, prefix, node, port)| {
@@ -140,10 +136,7 @@ fn run(plans: Vec<(Kind, String, usize, u16)>, cluster: bool) -> Vec<Over> {
             (kind, prefix, node, producers)
         })
         .collect();
-    let over: Vec<Over> =
-        loads.into_iter().map(|(kind, prefix, node, load)| Over { kind, prefix, said: load.finish(), node }).collect();
-    assert!(start.elapsed() < BOUND, "the loads took {:?}", start.elapsed());
-    over
+    loads.into_iter().map(|(kind, prefix, node, load)| Over { kind, prefix, said: load.finish(), node }).collect()
 }
 
 #[test]

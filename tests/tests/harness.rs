@@ -86,7 +86,8 @@ fn the_client_speaks_both_protocols_and_sends_raw_bytes() {
 fn the_probe_sees_a_stop_of_the_server() {
     let server = Server::stock();
     let probe = Probe::watching(server.port(), server.process());
-    server.client().ok(&["DEBUG", "SLEEP", "0.1"]);
+    // Long against the time that a probe may have no core.
+    server.client().ok(&["DEBUG", "SLEEP", "0.5"]);
     let seen = probe.stop();
     assert!(seen.own >= Duration::from_millis(80), "nobody else had the core: {seen:?}");
     assert!(seen.max >= Duration::from_millis(90), "{seen:?}");

@@ -2,13 +2,11 @@
 //! servers, six nodes with addresses of their own.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 
 use bull_tests::client::{Client, encode};
 use bull_tests::deploy::{Site, all};
-use bull_tests::pods::{NODES, Pods};
+use bull_tests::pods::{Background, NODES, Pods};
 use bull_tests::server::free_port;
 use bull_tests::soak::Seed;
 use bull_tests::{engine, workspace};
@@ -26,15 +24,6 @@ fn policies(pods: &Pods) -> String {
     let path = pods.site.path("policies");
     fs::write(&path, format!("payload-cap {} 10 enforce -\n", wasm.display())).expect("a file");
     path
-}
-
-/// What a program said that was to end well.
-fn ended_well(mut child: Child) -> String {
-    let mut said = String::new();
-    child.stdout.take().expect("its output").read_to_string(&mut said).expect("text");
-    child.stderr.take().expect("its output").read_to_string(&mut said).expect("text");
-    assert!(child.wait().expect("its end").success(), "{said}");
-    said
 }
 
 #[test]
@@ -89,9 +78,9 @@ fn the_job_makes_the_cluster_twice_the_same_roles_move_and_new_addresses_heal() 
     pods.stop(before, "TERM");
     let output = pods.run(replica, "hand-over", &[], &[("BULL_HAND_OVER", "2")]);
     assert!(!output.status.success() && all(&output).contains("no replica took over within 2 s"), "{}", all(&output));
-    let waiting = pods.spawn(replica, "hand-over", &[], &[("BULL_HAND_OVER", "30")]);
+    let waiting = pods.spawn(replica, "hand-over", &[], &[("BULL_HAND_OVER", "100")]);
     pods.start(before);
-    let said = ended_well(waiting);
+    let said = waiting.ended_well();
     assert!(said.contains("has the slots"), "{said}");
     assert!(pods.is_primary(before));
     pods.await_ready();
@@ -117,7 +106,7 @@ fn the_job_makes_the_cluster_twice_the_same_roles_move_and_new_addresses_heal() 
         let seen = pods.cli(node, &["CLUSTER", "NODES"]);
         assert_eq!(seen.matches(" connected").count(), 1, "node {node} has found another than itself: {seen}");
     }
-    let keepers: Vec<Child> =
+    let keepers: Vec<Background> =
         (1..=NODES).map(|node| pods.spawn(node, "peers", &[], &[("BULL_PEERS_EVERY", "1")])).collect();
     pods.await_ready();
     if pods.renew_certificate() {
@@ -127,7 +116,7 @@ fn the_job_makes_the_cluster_twice_the_same_roles_move_and_new_addresses_heal() 
     let mut said = String::new();
     for keeper in keepers {
         pods.site.run("kill", &["-TERM".to_owned(), keeper.id().to_string()]);
-        said.push_str(&ended_well(keeper));
+        said.push_str(&keeper.ended_well());
     }
     assert!(said.contains(&format!("{} was at 127.0.", Pods::name(1))), "{said}");
     let ids = |story: &str| story.lines().map(|line| line[..40].to_owned()).collect::<Vec<_>>();
@@ -151,7 +140,7 @@ impl Alone {
         let port = free_port();
         site.set("BULL_PORT", port.to_string());
         site.set("BULL_PASSWORDS", site.path("none"));
-        site.set("BULL_TIMEOUT", "2");
+        site.set("BULL_TIMEOUT", "10");
         let mut alone = Alone { site, port };
         alone.serve(&[]);
         alone.site.wait_until("the server answers", || alone.probe("ready").is_ok());

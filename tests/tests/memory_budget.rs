@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bull_tests::checks::{add, load, now_ms};
+use bull_tests::cores::Others;
 use bull_tests::{Client, Reply, Server, engine, workspace};
 
 /// A built policy.
@@ -37,10 +38,12 @@ fn fill(client: &mut Client, percent: u64) {
     while client.ok(&["EXISTS", &format!("filler:{pieces}")]).int() == 1 {
         pieces += 1;
     }
-    while used_memory(client) + PIECE < wanted {
-        client.ok(&["SETRANGE", &format!("filler:{pieces}"), &(PIECE - 4096).to_string(), "x"]);
-        pieces += 1;
-    }
+    // At once: ticks that come in between would free what is filled.
+    let script = "local function used() return tonumber(redis.call('INFO', 'memory'):match('used_memory:(%d+)')) end \
+        local pieces = tonumber(ARGV[1]) while used() + ARGV[2] < tonumber(ARGV[3]) do \
+        redis.call('SETRANGE', KEYS[1] .. pieces, ARGV[2] - 4096, 'x') pieces = pieces + 1 end return pieces";
+    let numbers = [u64::try_from(pieces).expect("a count"), PIECE, wanted].map(|number| number.to_string());
+    pieces = client.ok(&["EVAL", script, "1", "filler:", &numbers[0], &numbers[1], &numbers[2]]).int();
     while used_memory(client) > wanted && pieces > 0 {
         pieces -= 1;
         client.ok(&["DEL", &format!("filler:{pieces}")]);
@@ -67,6 +70,12 @@ fn the_least_important_queues_are_refused_first() {
             let passes = TASKS.map(|task| refusal(client, &format!("bull:{{tasks:{task}}}"), 100).is_none());
             passes == std::array::from_fn(|at| at < passing)
         });
+        // Told by the next tick. Each mark's turn to be told is while memory is over it and not over the next.
+        match percent {
+            82 => server.wait_for_log("over 80 %: jobs of priority 3 at most pass"),
+            93 => server.wait_for_log("over 90 %: jobs of priority 1 at most pass"),
+            _ => {}
+        }
         let used = used_memory(&mut client) * 100 / MAX_MEMORY;
         assert!(used.abs_diff(percent) <= 1, "{used} % after the jobs, not {percent}");
     }
@@ -76,9 +85,6 @@ fn the_least_important_queues_are_refused_first() {
     };
     let expected = "BULLREJECT memory-budget memory is short: priority 4 waits, up to 1 passes";
     server.wait_until("the reason is told", |client| refused(client).as_deref() == Some(expected));
-    for told in ["over 80 %: jobs of priority 3 at most pass", "over 90 %: jobs of priority 1 at most pass"] {
-        assert!(server.log().contains(told), "{told}\n{}", server.log());
-    }
     server.assert_alive();
 }
 
@@ -99,39 +105,57 @@ fn bytes_of(client: &mut Client, queue: &str) -> u64 {
     }
 }
 
+const BUDGET: u64 = 8 << 20;
+
+/// The bytes that a queue takes once a producer of such data, so many jobs at once, is refused for good: it comes back when
+/// it is refused.
+fn filled(client: &mut Client, queue: &str, sizes: std::ops::Range<usize>, batch: usize) -> u64 {
+    client.ok(&["BULL.PROFILE", "SET", queue, "max-bytes", &BUDGET.to_string()]);
+    let (mut refused, mut size) = (0, sizes.start);
+    while refused < 100 {
+        let mut words = vec!["BULL.MADD".to_owned(), queue.to_owned()];
+        for _ in 0..batch {
+            size = if size + 37 < sizes.end { size + 37 } else { sizes.start };
+            words.extend(["job".to_owned(), data(size), "-".to_owned()]);
+        }
+        let replies = client.ok(&words);
+        let errors: Vec<String> = replies.items().iter().filter_map(Reply::error).collect();
+        assert!(errors.iter().all(|text| text.starts_with("BULLREJECT memory-budget queue of ")), "{errors:?}");
+        refused = if errors.len() == batch { refused + 1 } else { 0 };
+        if refused > 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    bytes_of(client, queue)
+}
+
+/// Where other programs used so many cores, the server may have had none for its look at the jobs that came: looks that take
+/// long are paid for by looking seldom.
+const FOREIGN_CORES: f64 = 0.2;
+/// Tries, those that other programs spoiled included.
+const TRIES: usize = 8;
+
 #[test]
 fn a_queue_keeps_its_bytes_within_five_percent() {
     if engine::chosen() != engine::DEFAULT {
         return; // Ten seconds, for a policy that is the same on all engines.
     }
-    const BUDGET: u64 = 8 << 20;
     let mut server = Server::builder().config("bull.tick-ms 100").start();
     let mut client = server.client();
     load(&mut client, "memory-budget", &[], &built("memory_budget.wasm"));
     // Data of one size and of many, one job after the other and as many at once as a command takes.
-    for (queue, smallest, largest, batch) in
-        [("bull:even", 2000, 2001, 1), ("bull:mixed", 50, 8000, 1), ("bull:flood", 50, 8000, 100)]
-    {
-        client.ok(&["BULL.PROFILE", "SET", queue, "max-bytes", &BUDGET.to_string()]);
-        // The producer comes back when it is refused, until it is refused for good.
-        let (mut refused, mut size) = (0, smallest);
-        while refused < 100 {
-            let mut words = vec!["BULL.MADD".to_owned(), queue.to_owned()];
-            for _ in 0..batch {
-                size = if size + 37 < largest { size + 37 } else { smallest };
-                words.extend(["job".to_owned(), data(size), "-".to_owned()]);
-            }
-            let replies = client.ok(&words);
-            let errors: Vec<String> = replies.items().iter().filter_map(Reply::error).collect();
-            assert!(errors.iter().all(|text| text.starts_with("BULLREJECT memory-budget queue of ")), "{errors:?}");
-            refused = if errors.len() == batch { refused + 1 } else { 0 };
-            if refused > 0 {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        }
-        let bytes = bytes_of(&mut client, queue);
-        println!("{queue}: {bytes} of {BUDGET} bytes");
-        assert!(bytes.abs_diff(BUDGET) * 20 <= BUDGET, "{queue}: {bytes} of {BUDGET} bytes");
+    for (name, sizes, batch) in [("even", 2000..2001, 1), ("mixed", 50..8000, 1), ("flood", 50..8000, 100)] {
+        let held = (1..=TRIES).any(|turn| {
+            let queue = format!("bull:{name}-{turn}");
+            let others = Others::than(&[server.process()]);
+            let bytes = filled(&mut client, &queue, sizes.clone(), batch);
+            let foreign_cores = others.cores();
+            println!("{queue}: {bytes} of {BUDGET} bytes; others used {foreign_cores:.2} cores");
+            let holds = bytes.abs_diff(BUDGET) * 20 <= BUDGET;
+            assert!(holds || foreign_cores >= FOREIGN_CORES, "{queue}: {bytes} of {BUDGET} bytes");
+            holds
+        });
+        assert!(held, "{name}: never within five percent in {TRIES} tries beside other programs");
     }
     server.assert_alive();
 }
@@ -208,7 +232,7 @@ fn ticks_trim_over_the_soft_mark_and_call_an_emergency_over_the_hard_one() {
     let log = client.ok(&["BULL.POLICY", "LOG", "VERDICT", "emergency"]);
     assert_eq!(log.items()[0].get("policy").map(|policy| policy.text()).as_deref(), Some("memory-budget"));
     for told in ["over 80 %", "over 90 %", "memory back to"] {
-        assert!(server.log().contains(told), "{told}\n{}", server.log());
+        server.wait_for_log(told);
     }
     server.assert_alive();
 }

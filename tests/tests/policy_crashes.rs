@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use bull_tests::checks::{load, try_load};
+use bull_tests::checks::{load, load_once, try_load};
 use bull_tests::engine::{DEFAULT, chosen};
 use bull_tests::{Client, Server, guests, workspace};
 
@@ -126,18 +126,20 @@ fn who_is_told_of_a_timeout_has_changed_nothing_and_who_is_not_has_changed_all()
                 let mut client = server.client();
                 old(&mut client);
                 let was = settings(&mut client);
-                client.ok(&["BULL.STEP", step, "11000"]);
+                // Longer than ten seconds, and, where the client is told before the end, by more than a busy machine is late.
+                let held = if changed { 11 } else { 16 };
+                client.ok(&["BULL.STEP", step, &(held * 1000).to_string()]);
                 let start = Instant::now();
-                let reply = try_load(&mut client, "p", &["MODE", "enforce"], &guests::versioned(2));
+                let reply = load_once(&mut client, "p", &["MODE", "enforce"], &guests::versioned(2));
                 let took = start.elapsed();
                 if changed {
                     assert_eq!(reply.error(), None, "after {took:?}");
-                    assert!(took >= Duration::from_secs(11), "{took:?}");
+                    assert!(took >= Duration::from_secs(held), "{took:?}");
                     assert_ne!(settings(&mut client), was);
                 } else {
                     let error = reply.error().expect("a time-out");
                     assert_eq!(error, "BULLPOLICY not done within 10 s; nothing was changed");
-                    assert!(took < Duration::from_secs(11), "{took:?}");
+                    assert!(took < Duration::from_secs(held), "{took:?}");
                     // Behind this one at the desk there is nothing left of it.
                     server.wait_until("the compiler", |client| {
                         try_load(client, "other", &[], &guests::admit_all()).error().is_none()

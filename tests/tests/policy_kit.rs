@@ -2,12 +2,12 @@
 //! people how to write a policy, followed word by word.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use bull_tests::checks::{add, load};
 use bull_tests::cluster::Cluster;
+use bull_tests::server::free_port;
 use bull_tests::{Client, Server, engine, guests, workspace};
 
 /// A folder that goes at the end.
@@ -85,7 +85,7 @@ fn a_push_reaches_every_node_of_a_cluster_and_status_finds_drift() {
     let replica = Server::builder()
         .config("cluster-enabled yes")
         .config("cluster-announce-ip 127.0.0.1")
-        .config(format!("cluster-port {}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()))
+        .config(format!("cluster-port {}", free_port()))
         .start();
     let first = &cluster.nodes[0];
     let id = first.client().ok(&["CLUSTER", "MYID"]).text();
@@ -93,6 +93,10 @@ fn a_push_reaches_every_node_of_a_cluster_and_status_finds_drift() {
     replica.client().ok(&["CLUSTER", "MEET", "127.0.0.1", &first.port().to_string(), &bus]);
     replica.wait_until("the replica knows its primary", |client| {
         client.cmd(&["CLUSTER", "REPLICATE", &id]).error().is_none()
+    });
+    // One that still loads its primary's data refuses all commands.
+    replica.wait_until("the replica follows", |client| {
+        client.ok(&["INFO", "replication"]).text().contains("master_link_status:up")
     });
     for node in cluster.nodes.iter().chain([&replica]) {
         node.wait_until("all know the replica", |client| {
@@ -177,6 +181,9 @@ fn a_primary_s_replicas_belong_to_it_without_a_cluster() {
     primary.wait_until("the replica is there", |client| {
         client.ok(&["INFO", "replication"]).text().contains("state=online")
     });
+    replica.wait_until("it has all data", |client| {
+        client.ok(&["INFO", "replication"]).text().contains("master_link_status:up")
+    });
     for from in [&primary, &replica] {
         let text = succeeds(&["push", &file, "--all", "--node", &address(from)], None);
         assert_eq!(rows(&text).len(), 2, "{text}");
@@ -222,7 +229,7 @@ fn nodes_are_reached_by_tls_with_a_client_s_certificate() {
     let made = Command::new(workspace().join("deploy/tls/certs")).arg(&certs).args(["localhost", "127.0.0.1"]).output();
     assert!(made.as_ref().is_ok_and(|output| output.status.success()), "{made:?}");
     let cert = |name: &str| certs.join(name).display().to_string();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let server = Server::builder()
         .config(format!("tls-port {port}"))
         .config(format!("tls-cert-file {}", cert("node.crt")))

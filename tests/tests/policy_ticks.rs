@@ -1,5 +1,7 @@
 //! What policies wish for at ticks: done as BullMQ does it, or counted and ignored.
 
+use std::time::{Duration, Instant};
+
 use bull_tests::checks::{add, finish, load, now_ms};
 use bull_tests::clients::{node, output};
 use bull_tests::dump::assert_same;
@@ -80,7 +82,9 @@ fn trims_are_begun_with_their_criteria() {
     assert_eq!(client.ok(&["ZCARD", "bull:q:failed"]).int(), 1, "nine failed jobs may stay");
     load(&mut client, "p", &[], &wishing(&[events]).build());
     server.wait_until("events go", |client| client.ok(&["XLEN", "bull:q:events"]).int() <= 3);
-    assert!(count(&mut client, "p", "trims") >= 1 && count(&mut client, "p", "event-trims") >= 1);
+    server.wait_until("both are counted", |client| {
+        count(client, "p", "trims") >= 1 && count(client, "p", "event-trims") >= 1
+    });
     server.assert_alive();
 }
 
@@ -112,7 +116,8 @@ fn absurd_wishes_are_counted_and_ignored() {
         ignored >= (ticks - 1) * absurd.len() as i64
     });
     assert_same(&before, &Dump::take(&mut client), ["before the wishes", "after them"]);
-    assert!(text(&mut client, "p", "last-ignored").contains("percentage"));
+    // The last wish of a tick; another tick may be at work.
+    server.wait_until("the last is told", |client| text(client, "p", "last-ignored").contains("percentage"));
     assert_eq!(count(&mut client, "p", "faults"), 0);
 
     client.ok(&["SET", "bull:broken:events", "no stream"]);
@@ -145,7 +150,7 @@ fn an_emergency_frees_memory_once_it_is_needed() {
     assert_eq!(client.ok(&["ZCARD", "bull:q:completed"]).int(), 8);
     client.ok(&["CONFIG", "SET", "maxmemory", &(used * 11 / 10).to_string()]);
     server.wait_until("finished jobs to go", |client| client.ok(&["ZCARD", "bull:q:completed"]).int() < 8);
-    assert!(count(&mut client, "p", "emergencies") >= 1);
+    server.wait_until("the emergency is counted", |client| count(client, "p", "emergencies") >= 1);
     assert_eq!(client.ok(&["EXISTS", &format!("bull:q:{kept}")]).int(), 1, "unfinished jobs stay");
     server.assert_alive();
 }
@@ -189,12 +194,15 @@ fn policies_cannot_fill_the_log_with_notices() {
         add(&mut client, &format!("bull:q{at}"), "{}", &[]);
     }
     let wishes: Vec<_> = (0..20).map(|_| Wish::Notice { queue: "bull:q".into(), text: "again".into() }).collect();
+    let start = Instant::now();
     load(&mut client, "p", &[], &wishing(&wishes).build());
     server.wait_until("some thousand notices", |client| count(client, "p", "notices") >= 5000);
     server.wait_until("what was left out is told", |_| server.log().contains("notices of policies were left out"));
-    let logged = server.log().matches("bull: p: bull:q: again").count() as i64;
+    let logged = server.log().matches("bull: p: bull:q: again").count() as u64;
     let notices = count(&mut client, "p", "notices");
-    assert!(logged * 4 < notices, "{logged} lines of {notices} notices");
+    // Whole seconds of the server's clock, the first and the last among them.
+    let seconds = start.elapsed().as_secs() + 2;
+    assert!(logged <= 100 * seconds, "{logged} lines of {notices} notices in {seconds} s");
     server.assert_alive();
 }
 
@@ -211,7 +219,11 @@ fn every_queue_is_seen_once_a_round() {
     client.ok(&["CONFIG", "SET", "bull.tick-ms", "3600000"]);
     let still = |client: &mut Client| {
         let before = count(client, "p", "ticks");
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        // Each of these lets the server's timer have its turn, however late it is.
+        for _ in 0..30 {
+            std::thread::sleep(Duration::from_millis(10));
+            client.ok(&["PING"]);
+        }
         count(client, "p", "ticks") == before
     };
     server.wait_until("the round under way to end", still);

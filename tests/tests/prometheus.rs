@@ -228,7 +228,7 @@ fn prometheus_scrapes_a_node_under_load_and_finds_all_that_alerts_and_dashboard_
     let mut wanted = metrics(&read(&deploy("prometheus").join("alerts.yaml")));
     wanted.extend(metrics(&queries(&dashboard()).join(" ")));
     assert!(wanted.len() > 30, "{wanted:?}");
-    let deadline = Instant::now() + Duration::from_secs(40);
+    let deadline = Instant::now() + Duration::from_secs(120);
     let mut added = 0;
     let mut missing = wanted.clone();
     while !missing.is_empty() {

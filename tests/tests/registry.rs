@@ -107,6 +107,12 @@ fn cluster_with_a_queue(builder: &Builder) -> (Cluster, String) {
     let queue = format!("bull:{}", cluster.tag_on(0, "moves"));
     let mut client = cluster.nodes[0].client();
     (0..50).for_each(|_| drop(add(&mut client, &queue, "{}", &[])));
+    // Two jobs whose only children have failed: what is left of the flow is a sorted set, of which no event tells here.
+    for id in ["f1", "f2"] {
+        client.ok(&["HSET", &format!("{queue}:{id}"), "name", "job"]);
+        client.ok(&["ZADD", &format!("{queue}:completed"), "1", id]);
+        client.ok(&["ZADD", &format!("{queue}:{id}:unsuccessful"), "1", "child"]);
+    }
     wait_for(&cluster.nodes[0], &[&queue]);
     wait_for(&cluster.nodes[1], &[]);
     (cluster, queue)
@@ -122,6 +128,16 @@ fn assert_moved(cluster: &Cluster, queue: &str, counted: RangeInclusive<i64>) {
     assert_eq!(number("waiting"), Some(51), "jobs came over");
     let added = number("added-total").expect("a count");
     assert!(counted.contains(&added), "counts begin anew: {added}");
+    // The new node knows that it may have keys of flows, before its scan is over and after.
+    let sets = ["f1", "f2"].map(|id| format!("{queue}:{id}:unsuccessful"));
+    assert_eq!(client.ok(&["EXISTS", &sets[0], &sets[1]]).int(), 2);
+    for left in [1, 0] {
+        client.ok(&["BULL.TRIM", queue, "COMPLETED", "0", "LIMIT", "1"]);
+        assert_eq!(client.ok(&["EXISTS", &sets[0], &sets[1]]).int(), left, "keys of removed jobs are left");
+        cluster.nodes[1].wait_until("the scan is over", |client| {
+            client.ok(&["INFO", "bull"]).text().contains("bull_queue_scan_running:0")
+        });
+    }
     let moved = cluster.nodes[0].client().cmd(&["BULL.STATS", queue]);
     assert_eq!(moved.code().as_deref(), Some("MOVED"));
 }

@@ -25,12 +25,12 @@ fn truth(client: &mut Client, queue: &str) -> f64 {
     client.ok(&["EVAL", script, "0", &format!("{queue}:*")]).int() as f64
 }
 
-/// Waits for an estimate whose own bound is 5 percent.
+/// Waits for an estimate that is measured no further: its own bound is 4 percent.
 fn estimate(client: &mut Client, queue: &str) -> Reply {
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {
         let stats = client.ok(&["BULL.STATS", queue]);
-        if number(&stats, "bytes-error-percent").is_some_and(|error| error <= 5.0) {
+        if number(&stats, "bytes-error-percent").is_some_and(|error| error <= 4.0) {
             return stats;
         }
         assert!(Instant::now() < deadline, "no estimate within 90 s: {stats:?}");
@@ -108,24 +108,36 @@ fn a_thousand_queues_cost_next_to_nothing() {
         for i = 1, 50 do redis.call('HSET', base .. i, 'name', 'n', 'data', string.rep('x', 300 + q % 700)) \
         redis.call('LPUSH', base .. 'wait', i) end end";
     client.ok(&["EVAL", script, "1", "bull:many-"]);
-    let spent = |client: &mut Client| -> f64 {
-        let info = client.ok(&["INFO", "bull"]).text();
-        let line = info.lines().find_map(|line| line.strip_prefix("bull_sizing_us:")).expect("bull_sizing_us");
-        line.trim().parse().expect("a number")
+    let info = |client: &mut Client, section: &str, name: &str| -> f64 {
+        let text = client.ok(&["INFO", section]).text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.unwrap_or_else(|| panic!("no {name}")).trim().parse().expect("a number")
+    };
+    let spent = |client: &mut Client| info(client, "bull", "bull_sizing_us");
+    // CPU time: what other programs take of the machine is not ours.
+    let cpu = |client: &mut Client| {
+        ["user", "sys"].map(|kind| info(client, "cpu", &format!("used_cpu_{kind}_main_thread"))).iter().sum::<f64>()
     };
     server.wait_until("the first looks", |client| spent(client) > 0.0);
-    let (start, before) = (Instant::now(), spent(&mut client));
+    let (start, sized, used) = (Instant::now(), spent(&mut client), cpu(&mut client));
     std::thread::sleep(Duration::from_secs(4));
-    let share = (spent(&mut client) - before) / start.elapsed().as_micros() as f64;
-    println!("1,000 queues: {:.3} % of a core", share * 100.0);
-    assert!(share > 0.0005 && share < 0.005, "{:.3} % of a core", share * 100.0);
-    // Every queue had its turn by now, or will within the time that a test waits.
-    server.wait_until("every queue has an estimate", |client| {
-        (1..=1000).step_by(97).all(|q| {
-            number(&client.ok(&["BULL.STATS", &format!("bull:many-{q}")]), "bytes")
-                .is_some_and(|bytes| bytes > 15_000.0)
-        })
-    });
+    let share = (cpu(&mut client) - used) / start.elapsed().as_secs_f64();
+    println!("1,000 queues that are new: {:.3} % of a core", share * 100.0);
+    // On a machine that is busy with other things a look may take the budget of some seconds.
+    server.wait_until("they are measured meanwhile", |client| spent(client) > sized);
+    // 0.4 % for the estimates, 0.5 % for the snapshot, and what the server does by itself, on a slow machine too.
+    assert!(share < 0.03, "{:.3} % of a core", share * 100.0);
+    // Every queue has its turn; on a machine that is busy with other things that takes longer than a test waits else.
+    let missing = |client: &mut Client| {
+        let mut known = |q: u32| number(&client.ok(&["BULL.STATS", &format!("bull:many-{q}")]), "bytes");
+        (1..=1000).step_by(97).filter(|&q| known(q).is_none_or(|bytes| bytes <= 15_000.0)).count()
+    };
+    let patience = Instant::now() + Duration::from_secs(120);
+    while missing(&mut client) > 0 {
+        assert!(Instant::now() < patience, "{} queues without an estimate", missing(&mut client));
+        let before = spent(&mut client);
+        server.wait_until("the looks at queues go on", |client| spent(client) > before);
+    }
 }
 
 #[test]

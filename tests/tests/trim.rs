@@ -24,6 +24,8 @@ fn others_are_served_between_the_slices_and_nothing_is_left() {
     let server = Server::start();
     let mut client = server.client();
     finished(&mut client, JOBS);
+    // Many short slices: even who seldom has a core comes in between.
+    client.ok(&["CONFIG", "SET", "bull.slice-us", "50"]);
     let mut other = server.client();
     let trim = std::thread::spawn(move || client.cmd(&["BULL.TRIM", "bull:q", "COMPLETED", "1d"]));
     let mut served = 0;
@@ -34,6 +36,7 @@ fn others_are_served_between_the_slices_and_nothing_is_left() {
     let reply = trim.join().expect("the trim's client");
     assert_eq!((field(&reply, "completed"), field(&reply, "remaining"), field(&reply, "done")), (JOBS as i64, 0, 1));
     assert!(field(&reply, "bytes-freed") > JOBS as i64 * 50);
+    println!("{served} served");
     assert!(served > 100, "only {served} commands were served beside the trim");
     // The queue's meta and its events.
     assert_eq!(other.cmd(&["DBSIZE"]), Reply::Int(2));
@@ -54,6 +57,36 @@ fn inside_multi_one_slice_is_done() {
 }
 
 #[test]
+fn trims_checks_and_an_emergency_go_on_side_by_side_in_short_slices() {
+    let server = Server::start();
+    let mut client = server.client();
+    finished(&mut client, JOBS / 4);
+    let script = "redis.call('HSET', 'bull:r:meta', 'opts.maxLenEvents', '10000') \
+        for i = 1, ARGV[1] do redis.call('HSET', 'bull:r:'..i, 'name', 'n', 'data', '{}', 'finishedOn', '1') \
+        redis.call('ZADD', 'bull:r:failed', i, i) end";
+    client.ok(&["EVAL", script, "0", &(JOBS / 4).to_string()]);
+    // One kind of work takes all of a turn.
+    client.ok(&["CONFIG", "SET", "bull.slice-us", "50"]);
+    client.ok(&["CONFIG", "SET", "maxmemory", "1gb"]);
+    // Kept within its profile by the retention, beside the others.
+    client.ok(&["BULL.PROFILE", "SET", "bull:r", "keep-failed", "10"]);
+    let calls: [&[&str]; 3] =
+        [&["BULL.TRIM", "bull:q", "COMPLETED", "0"], &["BULL.CHECK", "bull:q"], &["BULL.EMERGENCY", "DRYRUN"]];
+    let callers = calls.map(|words| {
+        let mut caller = server.client();
+        let words: Vec<String> = words.iter().map(|&word| word.into()).collect();
+        std::thread::spawn(move || caller.cmd(&words.iter().map(String::as_str).collect::<Vec<_>>()))
+    });
+    for caller in callers {
+        let reply = caller.join().expect("a caller");
+        assert_eq!(field(&reply, "done"), 1, "{reply:?}");
+    }
+    while client.ok(&["ZCARD", "bull:r:failed"]).int() > 10 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn a_trim_waits_while_clients_are_paused_and_the_server_lives() {
     let mut server = Server::builder().appendonly(true).start();
     let mut client = server.client();
@@ -62,10 +95,10 @@ fn a_trim_waits_while_clients_are_paused_and_the_server_lives() {
     let trim = std::thread::spawn(move || client.cmd(&["BULL.TRIM", "bull:q", "COMPLETED", "0"]));
     while other.cmd(&["ZCARD", "bull:q:completed"]) == Reply::Int(JOBS as i64) {}
     for _ in 0..20 {
-        other.cmd(&["CLIENT", "PAUSE", "30", "WRITE"]);
+        other.ok(&["CLIENT", "PAUSE", "60000", "WRITE"]);
         let before = other.cmd(&["ZCARD", "bull:q:completed"]);
         assert_eq!(other.cmd(&["ZCARD", "bull:q:completed"]), before, "a slice ran while clients were paused");
-        other.cmd(&["CLIENT", "UNPAUSE"]);
+        other.ok(&["CLIENT", "UNPAUSE"]);
     }
     let reply = trim.join().expect("the trim's client");
     assert_eq!(field(&reply, "done"), 1);

@@ -11,14 +11,17 @@ fn field(reply: &Reply, name: &str) -> i64 {
     reply.get(name).unwrap_or_else(|| panic!("no {name} in {reply:?}")).int()
 }
 
-/// Ten completed and ten failed jobs, one a second, the youngest of this moment; the ids in the order of their end.
+/// How far apart jobs of these tests finished, ms: more than a test takes.
+const APART_MS: u64 = 1_000_000;
+
+/// Ten completed and ten failed jobs, the youngest of this moment; the ids in the order of their end.
 fn finished(client: &mut Client) -> [Vec<String>; 2] {
     let now = now_ms(client);
     let mut ids = [Vec::new(), Vec::new()];
     for age in (0..10).rev() {
         for (state, ids) in ["completed", "failed"].into_iter().zip(&mut ids) {
             let id = add(client, QUEUE, "{\"pad\":\"some data of a job\"}", &[]);
-            finish(client, QUEUE, &id, state, now - age * 1000);
+            finish(client, QUEUE, &id, state, now - age * APART_MS);
             ids.push(id);
         }
     }
@@ -34,7 +37,7 @@ fn the_newest_finished_jobs_stay() {
     let server = Server::start();
     let mut client = server.client();
     let [completed, failed] = finished(&mut client);
-    let call = ["BULL.TRIM", QUEUE, "KEEPCOMPLETED", "3", "KEEPFAILED", "4", "FAILED", "2500ms"];
+    let call = ["BULL.TRIM", QUEUE, "KEEPCOMPLETED", "3", "KEEPFAILED", "4", "FAILED", "2500s"];
     let before = Dump::take(&mut client);
     let dry = client.ok(&[&call[..], &["DRYRUN"]].concat());
     assert_eq!((field(&dry, "completed"), field(&dry, "failed"), field(&dry, "done")), (7, 7, 1));
@@ -110,7 +113,7 @@ fn without_criteria_the_profile_counts() {
     let [completed, failed] = finished(&mut client);
     let nothing = client.ok(&["BULL.TRIM", QUEUE, "DRYRUN"]);
     assert_eq!((field(&nothing, "completed"), field(&nothing, "done")), (0, 1));
-    let limits = ["retain-completed", "4500ms", "keep-failed", "2", "max-events", "10"];
+    let limits = ["retain-completed", "4500s", "keep-failed", "2", "max-events", "10"];
     client.ok(&[&["BULL.PROFILE", "SET", QUEUE][..], &limits].concat());
     client.ok(&["BULL.TRIM", QUEUE]);
     assert_eq!(left(&mut client, "completed"), completed[5..]);

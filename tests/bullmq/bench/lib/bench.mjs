@@ -91,6 +91,13 @@ export function median(numbers) {
   return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
 }
 
+/** `['0.925', '(0.914–0.939)']`: the median, and between what the middle half lies. */
+export function middle(numbers, digits = 3) {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const at = (part) => sorted[Math.round(part * (sorted.length - 1))].toFixed(digits);
+  return [median(numbers).toFixed(digits), `(${at(0.25)}–${at(0.75)})`];
+}
+
 /** `10.4 (10.1–11.0)`: the median and the range. */
 export function spread(numbers, digits = 1) {
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)].map((number) => number.toFixed(digits));
