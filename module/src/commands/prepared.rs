@@ -13,7 +13,7 @@ use crate::queue::job::QueueKeys;
 use crate::queue::keys::QueueName;
 use crate::queue::opts::{JobOptions, Words};
 use crate::redis::Context;
-use crate::redis::queue_store::Names;
+use crate::redis::names::Names;
 use crate::redis::string::OwnedString;
 
 /// Queues that are kept; beyond that all are forgotten. Some 2 KB each.

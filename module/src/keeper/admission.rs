@@ -18,7 +18,7 @@ use crate::queue::store::Store;
 use crate::redis::Context;
 use crate::redis::context::now_ms;
 use crate::redis::log::{Level, log};
-use crate::redis::queue_store::Names;
+use crate::redis::names::Names;
 use crate::redis::script::Ran;
 use crate::redis::store::LiveStore;
 

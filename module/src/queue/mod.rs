@@ -6,6 +6,7 @@
 pub mod add;
 pub mod audit;
 pub mod check;
+mod cjson;
 pub mod data;
 pub mod dedup;
 pub mod displace;

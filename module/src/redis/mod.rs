@@ -9,6 +9,7 @@ pub mod call;
 pub mod command;
 pub mod config;
 pub mod context;
+mod effects;
 pub mod events;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
@@ -16,6 +17,7 @@ pub mod filter;
 pub mod info;
 mod key;
 pub mod log;
+pub mod names;
 pub mod queue_store;
 pub mod reply;
 pub mod script;

@@ -14,37 +14,18 @@ use std::ffi::{CStr, c_int};
 
 use redis_module::raw;
 
-use super::abi::RawString;
 use super::call::with_known;
-use super::key::{Key, Placed, ReadKey, Touch};
+use super::key::{Key, Placed, Touch};
+use super::names::{Names, Recent, SHORT, Words};
 use super::store::{LiveStore, score_text};
 use super::string::{Args, OwnedString};
-use super::{Context, api, events};
+use super::{Context, events};
 use crate::queue::fields::{Known, Word};
 use crate::queue::job::QueueKeys;
 use crate::queue::store::{End, Expiry, Kind, Store, StoreError, StoreResult, Ttl};
 
 /// Keys of a queue that are kept open.
 const SLOTS: usize = QueueKeys::COUNT;
-
-/// A queue's keys as strings of the server, made once and kept between commands.
-pub struct Names([OwnedString; SLOTS]);
-
-impl Names {
-    pub fn of(keys: &QueueKeys) -> Self {
-        Self(keys.all().map(OwnedString::new))
-    }
-
-    /// How many elements the queue's keys in these places have together.
-    pub fn len<const N: usize>(&self, context: Context, slots: [usize; N]) -> u64 {
-        self.at(slots).into_iter().filter_map(|name| ReadKey::open_named(context, name)).map(|key| key.len()).sum()
-    }
-
-    /// Names by their places in [`QueueKeys::all`].
-    pub fn at<const N: usize>(&self, slots: [usize; N]) -> [&OwnedString; N] {
-        slots.map(|slot| &self.0[slot])
-    }
-}
 
 /// A key that events tell of: one of the queue's own, or a job.
 #[derive(Clone)]
@@ -105,68 +86,6 @@ pub struct QueueStore<'a> {
     work: RefCell<Work<'a>>,
 }
 
-/// Strings made lately: an add names its id five times.
-#[derive(Default)]
-struct Recent {
-    strings: [Option<OwnedString>; 8],
-    next: usize,
-}
-
-/// Longer ones are not looked for.
-const SHORT: usize = 64;
-
-impl Recent {
-    fn get(&mut self, bytes: &[u8]) -> OwnedString {
-        if bytes.len() > SHORT {
-            return OwnedString::new(bytes);
-        }
-        let known = self.strings.iter().flatten().find(|string| string.as_bytes() == bytes);
-        if let Some(string) = known {
-            return string.clone();
-        }
-        let string = OwnedString::new(bytes);
-        self.strings[self.next] = Some(string.clone());
-        self.next = (self.next + 1) % self.strings.len();
-        string
-    }
-}
-
-/// Arguments of one call, alive as long as this.
-struct Words {
-    raw: Vec<*mut RawString>,
-    _held: Vec<OwnedString>,
-}
-
-impl Recent {
-    fn words<'w>(
-        &mut self,
-        words: impl Iterator<Item = Word<'w>>,
-        argument: impl Fn(&[u8]) -> Option<*mut RawString>,
-    ) -> Words {
-        let mut raw = Vec::with_capacity(words.size_hint().0);
-        let mut held = Vec::with_capacity(words.size_hint().0);
-        for word in words {
-            let bytes = match word {
-                Word::Known(known) => {
-                    raw.push(with_known(known, OwnedString::as_ptr));
-                    continue;
-                }
-                Word::Bytes(bytes) => bytes,
-            };
-            if bytes.len() > SHORT
-                && let Some(argument) = argument(bytes)
-            {
-                raw.push(argument);
-                continue;
-            }
-            let string = self.get(bytes);
-            raw.push(string.as_ptr());
-            held.push(string);
-        }
-        Words { raw, _held: held }
-    }
-}
-
 impl<'a> QueueStore<'a> {
     /// `keys` and `names` are of the same queue.
     pub fn new(context: Context, args: Args<'a>, keys: &'a QueueKeys, names: &'a Names) -> Self {
@@ -218,7 +137,7 @@ impl<'a> QueueStore<'a> {
         work.open.close_job();
         let pending = std::mem::take(&mut work.pending);
         for slot in (0..SLOTS).filter(|slot| pending.changed & (1 << slot) != 0) {
-            context.signal_modified(&work.open.names.0[slot]);
+            context.signal_modified(work.open.names.slot(slot));
         }
         for job in work.open.jobs.drain(..) {
             context.signal_modified(&job);
@@ -226,7 +145,7 @@ impl<'a> QueueStore<'a> {
         events::quietly(|| {
             for event in &pending.events {
                 let name = match &event.place {
-                    Place::Slot(slot) => &work.open.names.0[*slot],
+                    Place::Slot(slot) => work.open.names.slot(*slot),
                     Place::Job(name) => name,
                 };
                 context.notify(event.kind, event.name, name);
@@ -248,7 +167,7 @@ impl Open<'_> {
 
     fn at(&mut self, context: Context, slot: usize) -> &mut Key {
         let touch = if QueueKeys::WRITTEN.contains(&slot) { Touch::Yes } else { Touch::No };
-        self.keys[slot].get_or_insert_with(|| Key::open(context, &self.names.0[slot], touch))
+        self.keys[slot].get_or_insert_with(|| Key::open(context, self.names.slot(slot), touch))
     }
 
     fn job(&mut self, context: Context, name: &[u8]) -> &mut Job {
@@ -293,7 +212,7 @@ impl Work<'_> {
         let left = self.recent.get(itoa::Buffer::new().format(events.len()).as_bytes());
         let words = [Word::from("MAXLEN"), "=".into(), left.as_bytes().into()];
         let words = self.recent.words(words.into_iter(), |_| None);
-        context.replicate(c"XTRIM", &self.open.names.0[QueueKeys::EVENTS], &words.raw);
+        context.replicate(c"XTRIM", self.open.names.slot(QueueKeys::EVENTS), &words.raw);
         self.changed(QueueKeys::EVENTS, raw::REDISMODULE_NOTIFY_STREAM, c"xtrim");
     }
 
@@ -301,10 +220,10 @@ impl Work<'_> {
         for slot in 0..SLOTS {
             match std::mem::take(&mut self.pending.increments[slot]) {
                 0 => {}
-                1 => context.replicate(c"INCR", &self.open.names.0[slot], &[]),
+                1 => context.replicate(c"INCR", self.open.names.slot(slot), &[]),
                 more => {
                     let more = self.recent.get(itoa::Buffer::new().format(more).as_bytes());
-                    context.replicate(c"INCRBY", &self.open.names.0[slot], &[more.as_ptr()]);
+                    context.replicate(c"INCRBY", self.open.names.slot(slot), &[more.as_ptr()]);
                 }
             }
         }
@@ -318,7 +237,7 @@ impl Work<'_> {
             End::Left => c"LPUSH",
             End::Right => c"RPUSH",
         };
-        context.replicate(command, &self.open.names.0[QueueKeys::WAIT], &raw);
+        context.replicate(command, self.open.names.slot(QueueKeys::WAIT), &raw);
         self.pending.pushed.clear();
     }
 }
@@ -519,7 +438,7 @@ impl Store for QueueStore<'_> {
         let placed = work.open.at(context, slot).zadd(score, &member).ok_or_else(|| refused("ZADD", key))?;
         if placed == Placed::Changed {
             let score = work.recent.get(score_text(score).as_bytes());
-            context.replicate(c"ZADD", &work.open.names.0[slot], &[score.as_ptr(), member.as_ptr()]);
+            context.replicate(c"ZADD", work.open.names.slot(slot), &[score.as_ptr(), member.as_ptr()]);
             work.changed(slot, raw::REDISMODULE_NOTIFY_ZSET, c"zadd");
         }
         Ok(())
@@ -559,43 +478,9 @@ impl Store for QueueStore<'_> {
         let id = id.ok_or_else(|| refused("XADD", key))?;
         let id = OwnedString::new(format!("{}-{}", id.ms, id.seq).as_bytes());
         words.raw[0] = id.as_ptr();
-        context.replicate(c"XADD", &work.open.names.0[QueueKeys::EVENTS], &words.raw);
+        context.replicate(c"XADD", work.open.names.slot(QueueKeys::EVENTS), &words.raw);
         work.pending.cap = max.or(work.pending.cap);
         work.changed(QueueKeys::EVENTS, raw::REDISMODULE_NOTIFY_STREAM, c"xadd");
         Ok(())
-    }
-}
-
-impl Context {
-    /// A core command for AOF and replicas, whose effect is in the keyspace already. `key` is its first argument.
-    fn replicate(self, command: &CStr, key: &OwnedString, rest: &[*mut RawString]) {
-        let mut rest = rest;
-        let first = [key.as_ptr()];
-        // SAFETY: "v" takes a pointer to strings and their count; the server takes references of its own.
-        unsafe {
-            if rest.is_empty() {
-                rest = &[];
-            }
-            api!(RedisModule_Replicate)(
-                self.0,
-                command.as_ptr(),
-                c"vv".as_ptr(),
-                first.as_ptr(),
-                first.len(),
-                rest.as_ptr(),
-                rest.len(),
-            );
-        }
-    }
-
-    /// WATCH and client tracking hear of a change.
-    pub(super) fn signal_modified(self, key: &OwnedString) {
-        // SAFETY: context and name are live.
-        unsafe { api!(RedisModule_SignalModifiedKey)(self.0, key.as_ptr()) };
-    }
-
-    fn notify(self, kind: c_int, event: &CStr, key: &OwnedString) {
-        // SAFETY: context, event and name are live.
-        unsafe { api!(RedisModule_NotifyKeyspaceEvent)(self.0, kind, event.as_ptr(), key.as_ptr()) };
     }
 }

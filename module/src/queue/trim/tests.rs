@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::queue::fake::{Fake, Value};
+use crate::queue::parent::Parent;
 use crate::queue::store::{End, Expiry};
 
 const NOW: u64 = 1_000_000;
