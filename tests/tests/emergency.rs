@@ -195,6 +195,10 @@ fn it_can_be_watched_and_stopped_while_others_are_served() {
     let mut client = server.client();
     assert_eq!(client.ok(&["BULL.EMERGENCY", "STATUS"]), Reply::Null);
     assert_eq!(client.cmd(&["BULL.EMERGENCY", "STOP"]).code().as_deref(), Some("ERR"));
+    for words in [["STATUS", "DRYRUN"], ["DRYRUN", "STOP"]] {
+        let error = client.cmd(&["BULL.EMERGENCY", words[0], words[1]]).error().expect("an error");
+        assert!(error.contains("stands alone"), "{error}");
+    }
     fill(&mut client, "bull:q", 60_000, 8 * DAY_MS);
     // The shortest slices: it lasts for seconds.
     client.ok(&["CONFIG", "SET", "bull.slice-us", "50"]);

@@ -14,6 +14,8 @@ use crate::redis::context::Setting;
 use crate::redis::reply::Reply;
 use crate::redis::string::Args;
 
+const WORDS: [&str; 7] = ["DRYRUN", "TARGET", "COMPLETED", "FAILED", "MATCH", "STATUS", "STOP"];
+
 pub fn run(context: Context, args: Args<'_>) -> Option<Reply> {
     answer(emergency(context, args))
 }
@@ -37,12 +39,13 @@ fn emergency(context: Context, args: Args<'_>) -> Result<Option<Reply>> {
         pattern: None,
     };
     let mut cursor = Cursor::new(args, 1);
-    while let Some(word) = cursor.word(&["DRYRUN", "TARGET", "COMPLETED", "FAILED", "MATCH"])? {
+    while let Some(word) = cursor.word(&WORDS)? {
         match word {
             "DRYRUN" => request.mode = Mode::DryRun,
             "TARGET" => request.target = cursor.number(word, 1, 100)? as u64,
             "COMPLETED" => request.completed_ms = cursor.duration(word)?,
             "FAILED" => request.failed_ms = cursor.duration(word)?,
+            "STATUS" | "STOP" => return Err(Error::bad(format!("{word} stands alone: BULL.EMERGENCY {word}"))),
             _ => request.pattern = Some(WildMatch::new(cursor.text(word)?)),
         }
     }
