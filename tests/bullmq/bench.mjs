@@ -33,6 +33,7 @@ const unknown = sections.filter((name) => !known.includes(name));
 if (unknown.length > 0) fail(`no section ${unknown.join(', ')}; there are ${known.join(', ')}`);
 
 const redis = await connect({ port: Number(args.port) });
+const bare = await connect({ port: Number(args['bare-port']) });
 const info = await redis.info('server');
 const field = (name) => info.match(new RegExp(`^${name}:(.*?)\\r?$`, 'm'))?.[1];
 const engine = field('valkey_version') ? `Valkey ${field('valkey_version')}` : `Redis ${field('redis_version')}`;
@@ -44,7 +45,8 @@ const machine = `${day}, ${engine}, ${os.cpus().length} vCPUs (${os.cpus()[0]?.m
 
 for (const name of sections) {
   const section = await import(new URL(`bench/${name}.mjs`, here));
-  await redis.flushall('SYNC');
+  // Nothing of the section before.
+  await Promise.all([redis, bare].map((server) => server.flushall('SYNC')));
   const began = Date.now();
   const bench = new Bench({ redis, port: Number(args.port), barePort: Number(args['bare-port']), quick: args.quick });
   const body = await section.run(bench);
@@ -60,4 +62,4 @@ for (const name of sections) {
     fs.writeFileSync(readme, `${all.slice(0, from + open.length)}\n${text}${all.slice(to)}`);
   }
 }
-await redis.quit();
+await Promise.all([redis, bare].map((server) => server.quit()));
