@@ -13,7 +13,7 @@ struct Counts {
     waited: Duration,
 }
 
-/// A server's threads and the thread of the one who probes it.
+/// A server's threads and the thread of the one who probes it, where that counts.
 #[derive(Debug)]
 pub struct Cores {
     main: Option<File>,
@@ -24,7 +24,7 @@ pub struct Cores {
 /// One reading, all counts since their threads began.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reading {
-    /// How long the server's main thread and the prober had no core.
+    /// How long the server's main thread and the prober, where it counts, had no core.
     pub without_core: Duration,
     /// How long the server's other threads ran: what they took, no foreign program took.
     pub background: Duration,
@@ -43,6 +43,11 @@ impl Cores {
             }
         }
         Cores { main, others, prober: File::open("/proc/thread-self/schedstat").ok() }
+    }
+
+    /// As [`Cores::of`], for a prober whose own times without a core lengthen no wait.
+    pub fn of_server(process: u32) -> Cores {
+        Cores { prober: None, ..Cores::of(process) }
     }
 
     pub fn read(&self) -> Reading {

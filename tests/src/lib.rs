@@ -2,6 +2,7 @@
 //! compared, a latency probe, and hostile policies made to measure.
 
 pub mod adds;
+pub mod arrivals;
 pub mod checks;
 pub mod client;
 pub mod clients;

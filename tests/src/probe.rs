@@ -60,11 +60,11 @@ pub struct Probe {
 
 /// One PING's wait, and the counts before it was sent and after its answer.
 #[derive(Clone, Copy, Debug)]
-struct Wait {
-    since: Instant,
-    answered: Instant,
-    before: Reading,
-    after: Reading,
+pub(crate) struct Wait {
+    pub since: Instant,
+    pub answered: Instant,
+    pub before: Reading,
+    pub after: Reading,
 }
 
 impl Wait {
@@ -149,12 +149,22 @@ impl Probe {
         self.stop.store(true, Ordering::Relaxed);
         let waits = self.thread.join().expect("the probe's thread");
         let waits = waits.unwrap_or_else(|error| panic!("the probe lost its server: {error}"));
+        Latency::of(&waits)
+    }
+}
+
+impl Latency {
+    /// What these PINGs have seen, in the order in which they were sent.
+    ///
+    /// # Panics
+    /// Where there are none.
+    pub(crate) fn of(waits: &[Wait]) -> Latency {
         assert!(!waits.is_empty(), "the probe measured nothing");
-        let foreign: Vec<_> = (0..waits.len()).map(|index| foreign(&waits, index)).collect();
+        let foreign: Vec<_> = (0..waits.len()).map(|index| foreign(waits, index)).collect();
         let own = waits.iter().zip(&foreign).map(|(wait, foreign)| wait.long().saturating_sub(*foreign));
         let own = sorted(own);
         let foreign = foreign.iter().copied().max().unwrap_or_default();
-        let served = (0..waits.len()).map(|index| waits[index].long().saturating_sub(without_core(&waits, index)));
+        let served = (0..waits.len()).map(|index| waits[index].long().saturating_sub(without_core(waits, index)));
         let served = served.max().unwrap_or_default();
         let long = sorted(waits.iter().map(Wait::long));
         Latency {

@@ -10,7 +10,6 @@ mod by_queue;
 pub mod changes;
 pub mod checks;
 pub mod emergency;
-mod flows;
 pub mod guard;
 pub mod node;
 pub mod profiles;
@@ -20,6 +19,7 @@ pub mod retention;
 pub mod sizes;
 mod standing;
 mod starts;
+mod sub_keys;
 mod survey;
 pub mod ticket;
 pub mod ticks;
@@ -89,7 +89,7 @@ const SLICED: [fn(Context) -> Option<u64>; 8] = [
 /// What the next turn begins with, a place in [`SLICED`]. Main thread only.
 static FIRST: AtomicUsize = AtomicUsize::new(0);
 
-pub const HANDLERS: Handlers = Handlers { on_key, on_flow_key: flows::on_key, on_entry: rates::on_entry, on_change };
+pub const HANDLERS: Handlers = Handlers { on_key, on_sub_key: sub_keys::on_key, on_entry: rates::on_entry, on_change };
 
 /// A key that ends with `:meta` or `:guard:profile` was written or went.
 fn on_key(context: Context, key: &[u8], gone: bool) {
@@ -103,11 +103,11 @@ fn on_key(context: Context, key: &[u8], gone: bool) {
 fn on_change(change: Change) {
     checks::on_change(change);
     emergency::on_change(change);
-    flows::on_change(change);
     queues::on_change(change);
     rates::on_change(change);
     survey::on_change();
     standing::on_change();
+    sub_keys::on_change(change);
     profiles::on_change(change);
     guard::on_change(change);
     trims::on_change(change);

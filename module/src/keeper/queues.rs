@@ -1,5 +1,5 @@
 //! The queues of this node: found by a sliced SCAN after each load, kept by keyspace events. On its way the scan finds the keys
-//! of flows (`flows`).
+//! of jobs (`sub_keys`).
 //!
 //! A queue is a hash `<queue>:meta` with `opts.maxLenEvents` or `version`, which every BullMQ client and every add
 //! writes. Readers check that the hash still exists, so a queue that vanished without an event is never shown.
@@ -9,12 +9,12 @@ use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::{flows, rates, sizes, standing, trims};
+use super::{rates, sizes, standing, sub_keys, trims};
 use crate::config;
 use crate::metrics;
 use crate::queue::check::is_meta;
 use crate::queue::fields::Word;
-use crate::queue::keys::{QueueName, is_flow_key};
+use crate::queue::keys::{QueueName, is_sub_key};
 use crate::queue::store::{Kind, Store};
 use crate::redis::Context;
 use crate::redis::call::{Answer, Effect};
@@ -176,7 +176,7 @@ pub fn scan_slice(context: Context) -> bool {
         // The first database that does not exist ends the scan.
         if !context.select(db) {
             done = true;
-            flows::all_seen();
+            sub_keys::all_seen();
             break;
         }
         match scan_step(context, db, &cursor) {
@@ -195,15 +195,15 @@ pub fn scan_slice(context: Context) -> bool {
 
 fn scan_step(context: Context, db: i32, cursor: &[u8]) -> Option<Vec<u8>> {
     let cursor = if cursor.is_empty() { b"0" } else { cursor };
-    // `:meta` and the keys of flows, and a few more.
-    let words: [Word; 5] = [cursor.into(), "MATCH".into(), "*:[mdpfu]*[asdl]".into(), "COUNT".into(), "100".into()];
+    // `:meta` and the further keys of jobs, and a few more.
+    let words: [Word; 5] = [cursor.into(), "MATCH".into(), "*:[mdpful]*[asdl]".into(), "COUNT".into(), "100".into()];
     let Ok(Answer::List(mut parts)) = context.call(c"SCAN", Effect::Local, &words) else { return None };
     let keys = parts.pop()?.texts();
     let store = LiveStore(context);
     for key in keys {
         // A queue's set of failed jobs ends like a hash of failed children.
-        if is_flow_key(&key) && !(key.ends_with(b":failed") && store.kind(&key) == Kind::ZSet) {
-            flows::on_key(&key);
+        if is_sub_key(&key) && !(key.ends_with(b":failed") && store.kind(&key) == Kind::ZSet) {
+            sub_keys::on_key(&key);
         }
         if let Some(name) = name_of(&key).filter(|_| is_meta(&store, &key)) {
             remember((db, name));

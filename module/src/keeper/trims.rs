@@ -24,7 +24,8 @@ use crate::redis::{Context, timer};
 use crate::text::short;
 use crate::{config, metrics};
 
-use super::{background, flows, standing};
+use super::sub_keys::{self, Part};
+use super::{background, standing};
 
 /// Queues whose last trim is remembered.
 const MAX_QUEUES: usize = 100_000;
@@ -317,7 +318,12 @@ impl Weigh for Weighing<'_, '_> {
         // Locks are keys that expire.
         let locks = self.context.volatile_keys() == Some(0);
         let queue = self.queue.as_bytes();
-        Absent { flows: !flows::may_have(queue), parents: !flows::may_have_any(), locks }
+        Absent {
+            flows: !sub_keys::may_have(Part::Flow, queue),
+            logs: !sub_keys::may_have(Part::Logs, queue),
+            parents: !sub_keys::may_have_any(Part::Flow),
+            locks,
+        }
     }
 }
 

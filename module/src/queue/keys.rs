@@ -96,14 +96,17 @@ pub fn sub_key(job: &[u8], suffix: &str) -> Vec<u8> {
 /// What a removal deletes besides the job's hash (removeJobKeys, BullMQ 5.42 and later).
 pub const SUB_KEYS: [&str; 5] = [":logs", ":dependencies", ":processed", ":failed", ":unsuccessful"];
 
+/// That of them which a job has whose processor logs (addLog).
+pub const LOGS_KEY: &str = ":logs";
+
 /// Those of them that only a job with children has.
 pub const FLOW_KEYS: [&str; 4] = [":dependencies", ":processed", ":failed", ":unsuccessful"];
 
-/// The name ends like that of such a key. Asked for most keys that are written: the last byte says no at once.
-pub fn is_flow_key(name: &[u8]) -> bool {
+/// The name ends like that of one of [`SUB_KEYS`]. Asked for most keys that are written: the last byte says no at once.
+pub fn is_sub_key(name: &[u8]) -> bool {
     let ends = |suffix: &str| name.ends_with(suffix.as_bytes());
     match name.last() {
-        Some(b's') => ends(":dependencies"),
+        Some(b's') => ends(LOGS_KEY) || ends(":dependencies"),
         Some(b'd') => ends(":processed") || ends(":failed"),
         Some(b'l') => ends(":unsuccessful"),
         _ => false,

@@ -7,7 +7,7 @@
 use super::error::Result;
 use super::fields::Known;
 use super::job::QueueKeys;
-use super::keys::{FLOW_KEYS, QueueName, SUB_KEYS};
+use super::keys::{FLOW_KEYS, LOGS_KEY, QueueName, SUB_KEYS};
 use super::parent::Parent;
 use super::store::{Kind, Store};
 
@@ -31,6 +31,8 @@ pub enum Kept {
 pub struct Absent {
     /// No job of the queue has children.
     pub flows: bool,
+    /// No job of the queue has logs.
+    pub logs: bool,
     /// No job of any queue has, so that none has a parent that waits for it.
     pub parents: bool,
     /// No job is locked by a worker: its lock expires where it is not renewed (moveToActive, extendLock, BullMQ 6.7), and nothing
@@ -111,7 +113,11 @@ impl Doomed {
         if !absent.locks && exists(":lock").is_some() {
             return Err(Kept::Locked);
         }
-        for suffix in SUB_KEYS.into_iter().filter(|suffix| !absent.flows || !FLOW_KEYS.contains(suffix)) {
+        let may_be = |suffix: &&str| match *suffix {
+            LOGS_KEY => !absent.logs,
+            of_flow => !(absent.flows && FLOW_KEYS.contains(&of_flow)),
+        };
+        for suffix in SUB_KEYS.into_iter().filter(may_be) {
             if let Some(key) = exists(suffix) {
                 if suffix == ":dependencies" {
                     return Err(Kept::Children);

@@ -12,7 +12,7 @@ use super::stream::Fresh;
 use super::string::bytes;
 use super::{Context, api, timer};
 use crate::entry::guarded;
-use crate::queue::keys::is_flow_key;
+use crate::queue::keys::is_sub_key;
 
 /// A change of the keyspace as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub enum Change {
 
 /// A hash was written or a key went. `gone` tells which.
 pub type OnKey = fn(Context, key: &[u8], gone: bool);
-/// A key that ends like one of a flow was written or came.
-pub type OnFlowKey = fn(key: &[u8]);
+/// A key that ends like one of a job's further keys was written or came.
+pub type OnSubKey = fn(key: &[u8]);
 /// An entry was added to a stream `<queue>:events`; the name comes without the suffix.
 pub type OnEntry = fn(queue: &[u8], stream: Fresh);
 pub type OnChange = fn(Change);
@@ -42,7 +42,7 @@ pub type OnChange = fn(Change);
 #[derive(Clone, Copy)]
 pub struct Handlers {
     pub on_key: OnKey,
-    pub on_flow_key: OnFlowKey,
+    pub on_sub_key: OnSubKey,
     pub on_entry: OnEntry,
     pub on_change: OnChange,
 }
@@ -99,6 +99,7 @@ pub fn subscribe(context: Context, handlers: Handlers) -> bool {
     // Not strings: a SET of a foreign key costs nothing.
     let kinds = raw::REDISMODULE_NOTIFY_HASH
         | raw::REDISMODULE_NOTIFY_SET
+        | raw::REDISMODULE_NOTIFY_LIST
         | raw::REDISMODULE_NOTIFY_GENERIC
         | raw::REDISMODULE_NOTIFY_EXPIRED
         | raw::REDISMODULE_NOTIFY_EVICTED;
@@ -146,12 +147,12 @@ extern "C" fn key_event(context: *mut RawContext, kind: c_int, event: *const c_c
             let stream = unsafe { Fresh::new(Context(context), key) };
             guarded("a stream's event", || (handlers.on_entry)(queue, stream));
         }
-    } else if is_flow_key(name) {
+    } else if is_sub_key(name) {
         // SAFETY: as above.
         if !unsafe { is_gone(event) }
             && let Some(handlers) = HANDLERS.get()
         {
-            guarded("a keyspace event", || (handlers.on_flow_key)(name));
+            guarded("a keyspace event", || (handlers.on_sub_key)(name));
         }
     } else if (name.ends_with(b":meta") || name.ends_with(b":guard:profile"))
         && let Some(handlers) = HANDLERS.get()

@@ -140,8 +140,8 @@ export async function run(bench) {
   const text = `${table(head, rows)}
 
 ${jobs.toLocaleString('en')} jobs each, ${few.toLocaleString('en')} by the emergency. BULL.TRIM has ${part.toFixed(2)} of BullMQ's cost. Server µs: time in EVALSHA, and in slices; others
-are served between two of them. PINGs of a thread of its own, 1,000 a second, do not wait for each other; "own" is without the time
-in which other programs had the core. The client's UNLINKs take the same keys at the pace of BULL.TRIM, and look at none. Of the emergency's pauses ${purge.calls} were MEMORY PURGE, ${(purge.us / Math.max(purge.calls, 1) / 1000).toFixed(2)} ms each on average.`;
+are served between two of them. PINGs, 1,000 a second, do not wait for each other, and the kernel tells when an answer arrived; "own" is
+without the time in which other programs had the core. The client's UNLINKs take the same keys at the pace of BULL.TRIM, and look at none. Of the emergency's pauses ${purge.calls} were MEMORY PURGE, ${(purge.us / Math.max(purge.calls, 1) / 1000).toFixed(2)} ms each on average.`;
   const faults = [];
   const bound = (what, value, most) => value <= most || faults.push(`${what}: ${value.toFixed(2)}, over ${most.toFixed(2)}`);
   bound("BULL.TRIM's part of Queue.clean's cost", part, MOST.cost);

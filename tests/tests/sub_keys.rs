@@ -1,9 +1,10 @@
-//! A trim looks for the keys of flows only where the node may have some: in whatever way such a key came, it is found.
+//! A trim looks for the keys of flows and for logs only where the node may have some: in whatever way such a key came, it is
+//! found.
 
 use bull_tests::client::{Client, Reply};
 use bull_tests::server::Server;
 
-const KEYS: [&str; 4] = [":dependencies", ":processed", ":failed", ":unsuccessful"];
+const KEYS: [&str; 5] = [":dependencies", ":processed", ":failed", ":unsuccessful", ":logs"];
 
 fn key(queue: &str, rest: &str) -> String {
     format!("{queue}:{rest}")
@@ -52,6 +53,41 @@ const WAYS: [&[&[&str]]; 9] = [
     &[&["SADD", "away", "x"], &["SMOVE", "away", "$KEY", "x"]],
 ];
 
+/// The ways in which a client makes a list of logs.
+const LOGS: [&[&[&str]]; 8] = [
+    &[&["RPUSH", "$KEY", "line"]],
+    &[&["EVAL", "return redis.call('RPUSH', KEYS[1], 'line')", "1", "$KEY"]],
+    &[&["MULTI"], &["LPUSH", "$KEY", "line"], &["EXEC"]],
+    &[&["RPUSH", "plain-list", "x", "y"], &["LMOVE", "plain-list", "$KEY", "LEFT", "RIGHT"]],
+    &[&["RENAME", "plain-list", "$KEY"]],
+    &[&["RPUSH", "other-list", "x"], &["COPY", "other-list", "$KEY"]],
+    &[&["SORT", "other-list", "ALPHA", "STORE", "$KEY"]],
+    &[&["SELECT", "1"], &["RPUSH", "$KEY", "x"], &["MOVE", "$KEY", "0"], &["SELECT", "0"]],
+];
+
+#[test]
+fn logs_are_found_however_they_came() {
+    let server = Server::builder().plain().start();
+    let mut client = server.client();
+    scanned(&server);
+    for (number, way) in LOGS.iter().enumerate() {
+        let queue = format!("bull:{{logs-{number}}}");
+        finished(&mut client, &queue);
+        let name = key(&queue, "1:logs");
+        for command in *way {
+            let words: Vec<&str> =
+                command.iter().map(|word| if *word == "$KEY" { name.as_str() } else { *word }).collect();
+            client.ok(&words);
+        }
+        assert_eq!(client.ok(&["EXISTS", &name]).int(), 1, "{way:?}");
+        trims_whole(&mut client, &queue);
+    }
+    let Reply::Bulk(dump) = client.ok(&["DUMP", "other-list"]) else { panic!("no dump") };
+    finished(&mut client, "bull:restored");
+    client.ok(&[&b"RESTORE"[..], b"bull:restored:1:logs", b"0", &dump]);
+    trims_whole(&mut client, "bull:restored");
+}
+
 #[test]
 fn keys_of_flows_are_found_however_they_came() {
     // A cluster has one database, and keys of one slot in a command.
@@ -87,7 +123,7 @@ fn keys_of_flows_are_found_however_they_came() {
 }
 
 #[test]
-fn keys_of_flows_are_found_after_loads_and_swaps_and_on_a_new_primary() {
+fn they_are_found_after_loads_and_swaps_and_on_a_new_primary() {
     let mut server = Server::builder().appendonly(true).start();
     let mut client = server.client();
     scanned(&server);
@@ -95,6 +131,7 @@ fn keys_of_flows_are_found_after_loads_and_swaps_and_on_a_new_primary() {
         finished(client, queue);
         client.ok(&["HSET", &key(queue, "1:processed"), "bull:child:1", "null"]);
         client.ok(&["ZADD", &key(queue, "1:unsuccessful"), "1", "bull:child:2"]);
+        client.ok(&["RPUSH", &key(queue, "1:logs"), "line"]);
     };
     for queue in ["bull:at-once", "bull:scanned", "bull:reloaded", "bull:followed", "bull:{x}"] {
         fill(&mut client, queue);
