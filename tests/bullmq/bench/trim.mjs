@@ -148,8 +148,8 @@ without the time in which other programs had the core. The client's UNLINKs take
   const longest = Math.max(MOST.wait, unlinks.ownMax + MOST.more);
   bound('the longest own wait beside BULL.TRIM, ms', worst(runs.trim, 'ownMax'), longest);
   bound('own p99 beside BULL.TRIM, ms', worst(runs.trim, 'ownP99'), idle.ownP99 + MOST.p99);
-  bound('the longest own wait beside BULL.EMERGENCY, ms', emergency.ownMax, longest);
   // It gives pages back as well.
+  bound('the longest own wait beside BULL.EMERGENCY, ms', emergency.ownMax, longest + MOST.more);
   bound('own p99 beside BULL.EMERGENCY, ms', emergency.ownP99, idle.ownP99 + MOST.p99 + MOST.more);
   if (faults.length > 0) {
     const busy = Math.max(idle.others, worst([...runs.clean, ...runs.trim], 'others'), emergency.others) >= 0.2;

@@ -141,6 +141,8 @@ fn of_a_batch_those_stay_that_must_wherever_they_stand() {
         (&[1], None),
         (&[1, 2, 3], None),
         (&[1, 5], None),
+        (&[8], Some(9)),
+        (&[9, 10, 18], Some(16)),
         (&[7, 8, 100], None),
         (&[64], Some(65)),
         (&[200], Some(1)),

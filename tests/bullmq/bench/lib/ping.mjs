@@ -10,8 +10,9 @@ const PROGRAM = new URL('../../../../target/release/bench-probe', import.meta.ur
  * and how many cores programs used that are none of ours.
  */
 export async function probe(port, server) {
-  const args = ['--port', port, '--process', server, '--ours', process.pid].map(String);
-  const child = spawn(PROGRAM, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const args = [PROGRAM, '--port', port, '--process', server, '--ours', process.pid].map(String);
+  const [program, ...rest] = [...(process.env.BULL_BENCH_PROBE ?? '').split(' ').filter(Boolean), ...args];
+  const child = spawn(program, rest, { stdio: ['pipe', 'pipe', 'inherit'] });
   await once(child, 'spawn');
   const seen = text(child.stdout);
   return {
